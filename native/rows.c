@@ -1,0 +1,59 @@
+/* Operations on one row: norm, rounding to int8 blocks, SwiGLU, residual, half precision. Widths are multiples
+ * of 32. */
+#include "simd.h"
+#include "twofold.h"
+
+typedef int8_t i8q __attribute__((vector_size(LANES)));
+
+/* sums of squares in 32 lanes (element k in lane k mod 32), the halves added, then the tree */
+static void rms_norm(const float *x, const float *w, float epsilon, int64_t width, float *y) {
+  f32v square[2 * NV];
+  for (int v = 0; v < 2 * NV; v++) square[v] = (f32v){0};
+  for (int64_t k = 0; k < width; k += 32)
+    UNROLL for (int v = 0; v < 2 * NV; v++) { f32v a = load(x + k + LANES * v); square[v] = square[v] + a * a; }
+  float lanes[PANEL];
+  for (int v = 0; v < NV; v++) store(lanes + LANES * v, square[v] + square[v + NV]);
+  const float inverse = 1.0f / __builtin_sqrtf(tree_sum(lanes) / (float)width + epsilon);
+  for (int64_t k = 0; k < width; k += LANES) store(y + k, (load(x + k) * inverse) * load(w + k));
+}
+
+static void quantise(const float *x, int64_t width, struct activations out, int64_t row, struct tile tile) {
+  const int64_t blocks = width / 32, place = row - tile.first;
+  for (int64_t g = 0; g < blocks; g++, x += 32) {
+    const int64_t at = tile.first * blocks + g * tile.count + place;
+    f32v top = (f32v){0};
+    UNROLL for (int v = 0; v < 2 * NV; v++) top = max_of(abs_of(load(x + LANES * v)), top);
+    float most = 0;
+    for (int i = 0; i < LANES; i++) most = top[i] > most ? top[i] : most;
+    const float inverse = most > 0x1p-100f ? 127.0f / most : 0.0f, d = most > 0x1p-100f ? most / 127.0f : 0.0f;
+    i32v sums = (i32v){0};
+    UNROLL for (int v = 0; v < 2 * NV; v++) { /* adding 1.5 · 2^23 rounds to nearest, ties to even */
+      i32v q = (i32v)(load(x + LANES * v) * inverse + 12582912.0f) - 0x4b400000;
+      i8q bytes = __builtin_convertvector(q, i8q);
+      memcpy(out.q + 32 * at + LANES * v, &bytes, sizeof bytes);
+      sums = sums + q;
+    }
+    int32_t sum = 0;
+    for (int i = 0; i < LANES; i++) sum += sums[i];
+    out.scale[at] = (struct scale){d, d * (float)sum, sum, 0};
+  }
+}
+
+static void swiglu(const float *gate, const float *up, int64_t width, float *y) {
+  for (int64_t k = 0; k < width; k += LANES) {
+    f32v g = load(gate + k);
+    store(y + k, g / (exp_of(-g) + 1.0f) * load(up + k));
+  }
+}
+static void add(const float *a, const float *b, int64_t width, float *y) {
+  for (int64_t k = 0; k < width; k += LANES) store(y + k, load(a + k) + load(b + k));
+}
+static void widen(const uint16_t *x, int64_t width, float *y) {
+  for (int64_t k = 0; k < width; k += LANES) store(y + k, load_half(x + k));
+}
+static void narrow(const float *x, int64_t width, uint16_t *y) {
+  for (int64_t k = 0; k < width; k += LANES) store_half(y + k, load(x + k));
+}
+static void exponential(const float *x, int64_t width, float *y) {
+  for (int64_t k = 0; k < width; k += LANES) store(y + k, exp_of(load(x + k)));
+}

@@ -1,0 +1,161 @@
+/* One source for every processor: GCC and Clang vector extensions, `LANES` 32-bit lanes a native vector.
+ *
+ * Code that knows an instruction set is confined to this file: the integer dot, and half precision. Every
+ * function here gives the same bits at every level, because each float operation is one IEEE operation in a
+ * written order (docs/numerics.md) and the build forbids contraction into fused multiply-add.
+ *
+ * Work is laid out in panels of 16 lanes, so a panel is NV native vectors and no sum runs across lanes. */
+#pragma once
+#include <stdint.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512BW__) && !defined(PORTABLE)
+#define LANES 16
+#elif defined(__AVX2__) && !defined(PORTABLE)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+enum { PANEL = 16, NV = PANEL / LANES };
+
+typedef float f32v __attribute__((vector_size(4 * LANES)));
+typedef int32_t i32v __attribute__((vector_size(4 * LANES)));
+typedef uint32_t u32v __attribute__((vector_size(4 * LANES)));
+typedef uint8_t u8v __attribute__((vector_size(4 * LANES)));
+typedef uint16_t u16h __attribute__((vector_size(2 * LANES)));
+
+#define INLINE static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+INLINE f32v load(const float *p) { f32v v; memcpy(&v, p, sizeof v); return v; }
+INLINE void store(float *p, f32v v) { memcpy(p, &v, sizeof v); }
+INLINE u8v load_bytes(const void *p) { u8v v; memcpy(&v, p, sizeof v); return v; }
+/* 0 + x would be an addition (it turns -0 into 0) and hides the broadcast load; x - 0 is exact. */
+INLINE f32v splat(float x) { return x - (f32v){0}; }
+INLINE i32v isplat(int32_t x) { return x - (i32v){0}; }
+INLINE f32v pick(i32v mask, f32v a, f32v b) { return (f32v)(((i32v)a & mask) | ((i32v)b & ~mask)); }
+INLINE f32v max_of(f32v a, f32v b) { return pick(a > b, a, b); }
+INLINE f32v abs_of(f32v a) { return (f32v)((i32v)a & 0x7fffffff); }
+INLINE f32v to_float(i32v a) { return __builtin_convertvector(a, f32v); }
+
+/* ---- half precision: to nearest, ties to even; exact for every finite half */
+INLINE float half_to_float(uint16_t h) {
+  union { uint32_t u; float f; } a = {(uint32_t)(h & 0x7fff) << 13};
+  a.f *= 0x1p112f;
+  if ((h & 0x7c00) == 0x7c00) a.u |= 0x7f800000u;
+  a.u |= (uint32_t)(h & 0x8000) << 16;
+  return a.f;
+}
+INLINE uint16_t float_to_half(float x) {
+  union { float f; uint32_t u; } a = {x}, magic = {.u = 126u << 23};
+  uint32_t sign = a.u & 0x80000000u, out;
+  a.u ^= sign;
+  if (a.u >= 143u << 23) out = a.u > 255u << 23 ? 0x7e00 : 0x7c00;
+  else if (a.u < 113u << 23) { a.f += magic.f; out = a.u - magic.u; }
+  else out = (a.u + 0xc8000fffu + ((a.u >> 13) & 1)) >> 13;
+  return (uint16_t)(out | sign >> 16);
+}
+INLINE f32v load_half(const uint16_t *p) {
+#if defined(__F16C__) && LANES == 16
+  return (f32v)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+#elif defined(__F16C__) && LANES == 8
+  return (f32v)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#else
+  u16h h; memcpy(&h, p, sizeof h);
+  u32v u = __builtin_convertvector(h, u32v);
+  f32v magnitude = (f32v)((u & 0x7fffu) << 13) * 0x1p112f;
+  u32v special = (u32v)((u & 0x7c00u) == 0x7c00u) & 0x7f800000u;
+  return (f32v)((u32v)magnitude | special | ((u & 0x8000u) << 16));
+#endif
+}
+INLINE void store_half(uint16_t *p, f32v v) {
+#if defined(__F16C__) && LANES == 16
+  _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)v, 0));
+#elif defined(__F16C__) && LANES == 8
+  _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v, 0));
+#else
+  for (int i = 0; i < LANES; i++) p[i] = float_to_half(v[i]);
+#endif
+}
+INLINE f32v load_bf16(const uint16_t *p) {
+  u16h h; memcpy(&h, p, sizeof h);
+  return (f32v)(__builtin_convertvector(h, u32v) << 16);
+}
+
+/* ---- integer dot: each lane adds four products of weight bytes and activation bytes, exactly.
+ * Weight bytes of Q8_0 are kept as w + 128. VNNI multiplies them unsigned and starts at -128 times the sum of
+ * the activations; the others make them signed first and start at 0. The integer is the same. */
+INLINE i32v splat4(const int8_t *p) { int32_t x; memcpy(&x, p, 4); return isplat(x); }
+#if defined(__AVX512VNNI__) && LANES == 16
+INLINE i32v dot_u4(i32v sum, u8v w, i32v x) { return (i32v)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x); }
+INLINE i32v dot_q8(i32v sum, u8v w, i32v x) { return dot_u4(sum, w, x); }
+INLINE i32v q8_start(int32_t activation_sum) { return isplat(-128 * activation_sum); }
+#elif defined(__x86_64__) && !defined(PORTABLE)
+#if LANES == 16
+#define X86(name) _mm512_##name
+typedef __m512i ivec;
+#elif LANES == 8
+#define X86(name) _mm256_##name
+typedef __m256i ivec;
+#else
+#define X86(name) _mm_##name
+typedef __m128i ivec;
+#endif
+INLINE ivec even_bytes(ivec v) { return X86(srai_epi16)(X86(slli_epi16)(v, 8), 8); }
+INLINE ivec odd_bytes(ivec v) { return X86(srai_epi16)(v, 8); }
+INLINE i32v dot_s8(i32v sum, ivec w, ivec x) {
+  ivec even = X86(madd_epi16)(even_bytes(w), even_bytes(x)), odd = X86(madd_epi16)(odd_bytes(w), odd_bytes(x));
+  return sum + ((i32v)even + (i32v)odd);
+}
+INLINE i32v dot_u4(i32v sum, u8v w, i32v x) {
+#if LANES > 4 /* at most 2 · 15 · 127 in 16 bits */
+  return sum + (i32v)X86(madd_epi16)(X86(maddubs_epi16)((ivec)w, (ivec)x), X86(set1_epi16)(1));
+#else
+  return dot_s8(sum, (ivec)w, (ivec)x);
+#endif
+}
+INLINE i32v dot_q8(i32v sum, u8v w, i32v x) { return dot_s8(sum, (ivec)(w ^ 0x80), (ivec)x); }
+INLINE i32v q8_start(int32_t activation_sum) { (void)activation_sum; return (i32v){0}; }
+#else /* any processor: 32-bit lanes only */
+INLINE i32v dot_s8(i32v sum, i32v w, i32v x) {
+  sum = sum + ((w << 24) >> 24) * ((x << 24) >> 24);
+  sum = sum + ((w << 16) >> 24) * ((x << 16) >> 24);
+  sum = sum + ((w << 8) >> 24) * ((x << 8) >> 24);
+  return sum + (w >> 24) * (x >> 24);
+}
+INLINE i32v dot_u4(i32v sum, u8v w, i32v x) { return dot_s8(sum, (i32v)w, x); }
+INLINE i32v dot_q8(i32v sum, u8v w, i32v x) { return dot_s8(sum, (i32v)(w ^ 0x80), x); }
+INLINE i32v q8_start(int32_t activation_sum) { (void)activation_sum; return (i32v){0}; }
+#endif
+INLINE u8v low_nibbles(u8v q) { return q & 15; }
+INLINE u8v high_nibbles(u8v q) { return (u8v)(((u32v)q >> 4) & 0x0f0f0f0fu); }
+
+/* ---- e^x: 0 below -86, e^88 from 88 on, exactly 1 at 0 (Cephes' polynomial, Horner, no fused operation) */
+INLINE f32v exp_of(f32v x) {
+  x = pick(x > 88.0f, splat(88.0f), x);
+  i32v in = x >= -86.0f;
+  f32v shifted = x * 1.44269504f + 12582912.0f;
+  i32v exponent = (i32v)shifted << 23; /* the magic constant's own bits fall out of the shift */
+  f32v whole = shifted - 12582912.0f;
+  f32v r = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
+  f32v p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = (p * (r * r) + r) + 1.0f;
+  return (f32v)(((i32v)p + exponent) & in);
+}
+
+/* ---- the one tree that sums 16 lanes: 8 apart, 4, 2, 1 */
+INLINE float tree_sum(const float *lanes) {
+  float a[8];
+  for (int i = 0; i < 8; i++) a[i] = lanes[i] + lanes[i + 8];
+  for (int i = 0; i < 4; i++) a[i] = a[i] + a[i + 4];
+  return (a[0] + a[2]) + (a[1] + a[3]);
+}

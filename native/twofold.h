@@ -1,0 +1,82 @@
+/* What the native library shares between its files, and with Python through ctypes (kernels/native.py mirrors
+ * every struct field by field). A `level` is one vector instruction set; every level gives the same bits. */
+#pragma once
+#include <stdint.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* Storage formats, by their published ids. */
+enum format { FORMAT_F32 = 0, FORMAT_F16 = 1, FORMAT_Q4_0 = 2, FORMAT_Q4_1 = 3, FORMAT_Q8_0 = 8, FORMAT_BF16 = 30 };
+
+/* A weight matrix [rows, width] in panels of 16 output rows, so that lanes are output rows:
+ *
+ *   F32, F16, BF16   [panel][k]{ w[16] }
+ *   Q4_0             [panel][k / 32]{ d f16[16], q u8[4][64] }            288 bytes a block
+ *   Q4_1             [panel][k / 32]{ d f16[16], m f16[16], q u8[4][64] } 320 bytes a block
+ *   Q8_0             [panel][k / 32]{ d f16[16], q u8[8][64] }            544 bytes a block
+ *
+ * 4 bit: q[j][4 r + b] holds column 4 j + b of row r in its low and column 16 + 4 j + b in its high nibble.
+ * 8 bit: q[j][4 r + b] holds column 4 j + b of row r, plus 128. Rows past the last are zero. */
+struct matrix {
+  int64_t rows, width;
+  const void *data;
+  int32_t format, reserved;
+};
+struct q4_0 { uint16_t d[16]; uint8_t q[4][64]; };
+struct q4_1 { uint16_t d[16], m[16]; uint8_t q[4][64]; };
+struct q8_0 { uint16_t d[16]; uint8_t q[8][64]; };
+
+/* Activations rounded to int8 in blocks of 32, kept in tiles of rows so that one tile's block is contiguous:
+ *   q [tile][block][row of tile]{ int8[32] },   scale [tile][block][row of tile]{ d, d · sum, sum, 0 } */
+struct scale { float d, d_sum; int32_t sum, reserved; };
+struct activations { int8_t *q; struct scale *scale; };
+
+/* A contiguous set of rows that a kernel treats together: rows first .. first + count - 1. */
+struct tile { int64_t first, count; };
+
+/* One attention layer: context parameters and where its part of a page lies.
+ * Page of 64 positions: [layer][KV head][block of 16 positions]{ K f16[head_dim][16], V f16[16][head_dim] }. */
+struct attention {
+  int64_t heads, kv_heads, head_dim;
+  int64_t page_offset; /* bytes from the start of a page to this layer */
+  float scale;
+  int32_t interleaved; /* rotary pairs: (2i, 2i+1), else (i, i + head_dim/2) */
+};
+/* The rows of one context call; `table[r]` lists the pages of row r's session, `position[r]` is its place. */
+struct attend_call {
+  int64_t count;
+  const int64_t *position;
+  const int32_t *const *table;
+  char *pool;
+  int64_t page_bytes;
+  const float *cosine, *sine; /* [count][head_dim / 2] */
+  const uint16_t *q, *k, *v;
+  uint16_t *attended;
+  float *rotated; /* scratch [count][heads · head_dim] */
+};
+enum { PAGE = 64, BLOCK = 16, MAX_HEAD_DIM = 256 };
+
+struct level {
+  const char *name;
+  int64_t tile; /* most rows of a tile */
+  void (*embed)(const struct matrix *w, int64_t id, float *y);
+  void (*rms_norm)(const float *x, const float *w, float epsilon, int64_t width, float *y);
+  void (*quantise)(const float *x, int64_t width, struct activations out, int64_t row, struct tile tile);
+  void (*swiglu)(const float *gate, const float *up, int64_t width, float *y);
+  void (*add)(const float *a, const float *b, int64_t width, float *y);
+  void (*widen)(const uint16_t *x, int64_t width, float *y);
+  void (*narrow)(const float *x, int64_t width, uint16_t *y);
+  /* y[row][16 panel ..] = x · w for the rows of one tile; x is float rows or activations by format */
+  void (*linear)(const struct matrix *w, int64_t panel, const float *x, struct activations xq, struct tile tile, float *y);
+  void (*rotate_append)(const struct attention *a, const struct attend_call *c, int64_t row);
+  void (*attend)(const struct attention *a, const struct attend_call *c, int64_t row, int64_t kv_head);
+  void (*exponential)(const float *x, int64_t width, float *y);
+};
+
+/* A pool of threads: job(argument, thread, threads) runs once on each; the caller is thread 0. */
+struct pool;
+typedef void job(void *argument, int thread, int threads);
+struct pool *tf_pool_new(int threads);
+void tf_pool_free(struct pool *pool);
+void pool_run(struct pool *pool, job *work, void *argument);
+void pool_barrier(struct pool *pool);

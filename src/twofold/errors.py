@@ -1,0 +1,83 @@
+"""Every error Twofold raises, sorted by whose fault it is.
+
+    TwofoldError
+    ├── ConfigurationError    a setting, flag or environment variable is wrong            exit 2
+    ├── RequestError          this request cannot be served as it was asked               exit 2
+    ├── ModelError            the model file is damaged, unknown or not supported         exit 3
+    │   └── DownloadError     a model could not be fetched, or is not what was pinned     exit 3
+    ├── LinkError             the other side of a link                                    exit 4
+    │   ├── Refused           it answered the handshake with a refusal                    exit 4
+    │   ├── Unreachable       nobody answers there, or the address cannot be used         exit 4
+    │   ├── ProcessorLost     it went away with a call in flight                          exit 4
+    │   ├── DeadlinePassed    it did not answer in time                                   exit 4
+    │   └── FrameError        bytes arrived that are not a valid frame                    exit 4
+    ├── DeviceError           this machine: no memory, no native library, no compiler     exit 5
+    └── InternalError         our own bug                                                 exit 70
+
+A message is one line: what is wrong, then what to do about it. `exit_code` is what the command line
+returns; foreign exceptions are translated where they enter (see `cli/main.py` for the last table).
+"""
+
+
+class TwofoldError(Exception):
+    """The root. `str(error)` is one line that names the cause and the remedy."""
+
+    exit_code = 70
+
+
+class ConfigurationError(TwofoldError):
+    """A setting, flag or environment variable is wrong."""
+
+    exit_code = 2
+
+
+class RequestError(TwofoldError):
+    """This request cannot be served as it was asked (empty prompt, prompt too long, ...)."""
+
+    exit_code = 2
+
+
+class ModelError(TwofoldError):
+    """The model file is damaged, of an unknown kind, or uses something not supported."""
+
+    exit_code = 3
+
+
+class DownloadError(ModelError):
+    """A model could not be fetched, or what was fetched is not what was pinned."""
+
+
+class LinkError(TwofoldError):
+    """The other side of a link, or the way to it."""
+
+    exit_code = 4
+
+
+class Refused(LinkError):  # noqa: N818
+    """The other side answered the handshake with a refusal; the message says why."""
+
+
+class Unreachable(LinkError):  # noqa: N818
+    """Nobody answers at the address, or the address cannot be used."""
+
+
+class ProcessorLost(LinkError):  # noqa: N818
+    """The processor at the other end went away while it owed an answer."""
+
+
+class DeadlinePassed(LinkError):  # noqa: N818
+    """No answer came before the deadline of the call."""
+
+
+class FrameError(LinkError):
+    """Bytes arrived that are not a valid frame or message."""
+
+
+class DeviceError(TwofoldError):
+    """This machine lacks something: memory, the native library, a compiler."""
+
+    exit_code = 5
+
+
+class InternalError(TwofoldError):
+    """A bug of ours."""

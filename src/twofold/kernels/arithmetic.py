@@ -1,0 +1,134 @@
+"""The arithmetic, in NumPy: the definition that every other implementation equals bit for bit.
+
+Each float32 operation below is one IEEE 754 operation in a written order; nothing is fused, nothing is
+summed by a library whose order could change. `docs/numerics.md` says the same in words.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+F32 = npt.NDArray[np.float32]
+F16 = npt.NDArray[np.float16]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+
+f32 = np.float32
+CHUNK = 64  # positions of one softmax chunk
+_EXP = (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+_SINE = (-2.50507602534068634195e-08, 2.75573137070700676789e-06, -1.98412698298579493134e-04,
+         8.33333333332248946124e-03, -1.66666666666666324348e-01)  # fmt: skip
+_COSINE = (2.08757232129817482790e-09, -2.75573143513906633035e-07, 2.48015872894767294178e-05,
+           -1.38888888888741095749e-03, 4.16666666666666019037e-02)  # fmt: skip
+
+
+def exp(x: F32) -> F32:
+    """e^x: 0 below -86, e^88 from 88 on, exactly 1 at 0; within 2 units in the last place between (Cephes)."""
+    with np.errstate(all="ignore"):
+        x = np.where(x > f32(88), f32(88), x)
+        shifted = x * f32(1.44269504) + f32(12582912)
+        whole = shifted - f32(12582912)
+        r = (x - whole * f32(0.693359375)) - whole * f32(-2.12194440e-4)
+        p = np.full_like(x, f32(1.9875691500e-4))
+        for coefficient in _EXP:
+            p = p * r + f32(coefficient)
+        p = (p * (r * r) + r) + f32(1)
+        bits = p.view(np.int32) + (shifted.view(np.int32) << 23)
+        return np.where(x >= f32(-86), bits.view(np.float32), f32(0))
+
+
+def tree_sum(lanes: F32) -> F32:
+    """Sum of 16 lanes (last axis): lanes 8 apart are added first, then 4, 2, 1."""
+    for apart in (8, 4, 2, 1):
+        lanes = lanes[..., :apart] + lanes[..., apart : 2 * apart]
+    return lanes[..., 0]
+
+
+def rms_norm(x: F32, weight: F32, epsilon: float) -> F32:
+    """x f32[n, K] / sqrt(mean(x²) + epsilon) · weight; squares are summed in 32 lanes, element k in lane k mod 32."""
+    lanes = np.zeros((len(x), 32), np.float32)
+    for k in range(0, x.shape[1], 32):
+        block = x[:, k : k + 32]
+        lanes = lanes + block * block
+    total = tree_sum(lanes[:, :16] + lanes[:, 16:])
+    inverse = f32(1) / np.sqrt(total / f32(x.shape[1]) + f32(epsilon))
+    return (x * inverse[:, None]) * weight
+
+
+def quantise(x: F32) -> tuple[I32, F32, I32]:
+    """Round rows x f32[n, K] to int8 in blocks of 32: (q i32[n, K/32, 32], d f32[n, K/32], sum of q i32[n, K/32])."""
+    blocks = x.reshape(len(x), -1, 32)
+    most = np.abs(blocks).max(-1)
+    used = most > f32(2.0**-100)
+    safe = np.where(used, most, f32(1))
+    inverse = np.where(used, f32(127) / safe, f32(0)).astype(np.float32)
+    q = np.rint(blocks * inverse[..., None]).astype(np.int32)
+    return q, np.where(used, most / f32(127), f32(0)).astype(np.float32), q.sum(-1, dtype=np.int32)
+
+
+def swiglu(gate: F32, up: F32) -> F32:
+    """gate / (exp(-gate) + 1) · up, element by element."""
+    return gate / (exp(-gate) + f32(1)) * up
+
+
+def rotary_angles(positions: I64, frequencies: F32) -> tuple[F32, F32]:
+    """(cosine, sine) f32[n, len(frequencies)] of position · frequency, the product rounded to f32 first."""
+    angle = (positions.astype(np.float32)[:, None] * frequencies[None, :]).astype(np.float64)
+    shifted = angle * 0.63661977236758134 + 6755399441055744.0
+    n = shifted - 6755399441055744.0
+    r = angle - n * 1.5707963109016418
+    r = r - n * 1.5893254712295857e-8
+    r = r - n * 6.1232339957367660e-17
+    z = r * r
+    s, c = np.full_like(z, 1.58969099521155010221e-10), np.full_like(z, -1.13596475577881948265e-11)
+    for a, b in zip(_SINE, _COSINE, strict=True):
+        s, c = s * z + a, c * z + b
+    s = r + r * z * s
+    c = (1.0 - 0.5 * z) + z * z * c
+    quadrant = shifted.view(np.int64) & 3
+    cosine = np.choose(quadrant, (c, -s, -c, s))
+    sine = np.choose(quadrant, (s, c, -s, -c))
+    return cosine.astype(np.float32), sine.astype(np.float32)
+
+
+def rotate(x: F32, cosine: F32, sine: F32, *, interleaved: bool) -> F32:
+    """Rotary embedding of x f32[heads, d] by one position's cosine and sine f32[d/2]."""
+    half = x.shape[1] // 2
+    first, second = (slice(0, None, 2), slice(1, None, 2)) if interleaved else (slice(0, half), slice(half, None))
+    out = np.empty_like(x)
+    p, q = x[:, first], x[:, second]
+    out[:, first] = p * cosine - q * sine
+    out[:, second] = q * cosine + p * sine
+    return out
+
+
+def attend_chunk(q: F32, k: F16, v: F16) -> tuple[f32, f32, F32]:
+    """One chunk by itself: (maximum, sum of exponentials, weighted values f32[d]) of q f32[d], k and v f16[t, d]."""
+    scores = np.full(CHUNK, -np.inf, np.float32)
+    total = np.zeros(len(k), np.float32)
+    for d in range(q.shape[0]):
+        total = total + q[d] * k[:, d].astype(np.float32)
+    scores[: len(k)] = total
+    top = scores.max()
+    weights = exp(scores - top)
+    lanes = np.zeros(16, np.float32)
+    for block in range(0, CHUNK, 16):
+        lanes = lanes + weights[block : block + 16]
+    mixed = np.zeros(v.shape[1], np.float32)
+    for t in range(len(v)):
+        mixed = mixed + weights[t] * v[t].astype(np.float32)
+    return top, f32(tree_sum(lanes)), mixed
+
+
+def attend(q: F32, k: F16, v: F16) -> F32:
+    """Attention of one query head q f32[d] over k and v f16[t, d]: chunks of 64 positions merged in order."""
+    top, total, value = f32(-np.inf), f32(0), np.zeros(v.shape[1], np.float32)
+    for start in range(0, len(k), CHUNK):
+        chunk_top, chunk_sum, chunk_value = attend_chunk(q, k[start : start + CHUNK], v[start : start + CHUNK])
+        if chunk_top > top:
+            before, now = exp(np.array([top - chunk_top], np.float32))[0], f32(1)
+            top = chunk_top
+        else:
+            before, now = f32(1), exp(np.array([chunk_top - top], np.float32))[0]
+        total = total * before + chunk_sum * now
+        value = value * before + chunk_value * now
+    return value / total

@@ -1,0 +1,95 @@
+"""The contract between the memories and whatever runs their operations.
+
+A backend makes two things: `WeightKernels`, which hold the weights of some segments and run one segment on
+rows, and `ContextKernels`, which rotate, append and attend for rows of sessions whose pages lie in one pool.
+Ask `capabilities()` what a backend can do; never test its name.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from twofold.model.checkpoint import Tensors
+from twofold.model.manifest import Manifest, Model
+from twofold.wire.rows import Layout, Rows
+
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend promises."""
+
+    name: str
+    vector_level: str
+    threads: int
+    same_bits_everywhere: bool  # R5 across kinds of processor
+
+
+@dataclass(frozen=True)
+class PagePool:
+    """Memory of a KV cache: u8[pages, page_bytes]; where a layer lies in a page is `page_layout(manifest)`."""
+
+    memory: npt.NDArray[np.uint8]
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one page of 64 positions over all layers."""
+        return int(self.memory.shape[1])
+
+
+class WeightKernels(Protocol):
+    """The weights of some segments, ready to run; keeps nothing between two calls."""
+
+    def run(self, segment: int, rows: Rows, count: int) -> None:
+        """Run `segment` on the first `count` rows, from the planes it takes into the planes it gives."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes the weights occupy."""
+
+    def close(self) -> None:
+        """Give the memory back; no run may follow."""
+
+
+class ContextKernels(Protocol):
+    """The context-aware operations over one pool of pages."""
+
+    def place(self, positions: Sequence[int], tables: Sequence[npt.NDArray[np.int32]]) -> None:
+        """Say what the rows of the next step are: row r stands at positions[r] of the session whose pages are tables[r]."""
+
+    def attend(self, layer: int, rows: Rows, count: int) -> None:
+        """Rotate and append the first `count` placed rows, then attend: planes q, k, v → attended."""
+
+    def close(self) -> None:
+        """Give the memory back; no call may follow."""
+
+
+class Backend(Protocol):
+    """One way of running the operations."""
+
+    def capabilities(self) -> Capabilities:
+        """What this backend is and promises."""
+
+    def weights(
+        self, model: Model, tensors: Tensors, segments: Sequence[int], layout: Layout, progress: Progress | None = None
+    ) -> WeightKernels:
+        """Load the weights of `segments`; raises ModelError for a tensor that is missing or of the wrong shape."""
+
+    def context(self, manifest: Manifest, pool: PagePool, rows: int) -> ContextKernels:
+        """Kernels for steps of at most `rows` rows over `pool`."""
+
+
+PAGE_POSITIONS = 64
+
+
+def page_layout(manifest: Manifest) -> tuple[list[int], int]:
+    """(byte offset of each layer in a page, bytes of a page): [layer][KV head][block of 16]{K transposed, V}, f16."""
+    offsets, end = [], 0
+    for layer in manifest.layers:
+        offsets.append(end)
+        end += PAGE_POSITIONS * layer.context_bytes
+    return offsets, max(end, 1)

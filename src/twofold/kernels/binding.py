@@ -1,0 +1,137 @@
+"""The native library's structs and functions as ctypes sees them: a mirror of native/twofold.h and segment.c."""
+
+import ctypes
+from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p
+from enum import IntEnum
+
+from twofold.native import library
+
+
+class Step(IntEnum):
+    """Kinds of steps, as native/segment.c numbers them."""
+
+    EMBED = 0
+    RMS_NORM = 1
+    QUANTISE = 2
+    LINEAR = 3
+    SWIGLU = 4
+    ADD = 5
+    WIDEN = 6
+    NARROW = 7
+
+
+class MatrixStruct(ctypes.Structure):
+    """`struct matrix`: a packed weight matrix."""
+
+    _fields_ = (
+        ("rows", c_int64),
+        ("width", c_int64),
+        ("data", c_void_p),
+        ("format", c_int32),
+        ("reserved", c_int32),
+    )
+
+
+class ValueStruct(ctypes.Structure):
+    """`struct value`: a plane of the rows, or scratch."""
+
+    _fields_ = (("offset", c_int64), ("width", c_int64), ("scratch", c_void_p), ("scale", c_void_p))
+
+
+class StepStruct(ctypes.Structure):
+    """`struct step`: one step of a segment."""
+
+    _fields_ = (
+        ("kind", c_int32),
+        ("waits", c_int32),
+        ("a", c_void_p),
+        ("b", c_void_p),
+        ("out", c_void_p),
+        ("weight", MatrixStruct),
+        ("epsilon", c_float),
+        ("reserved", c_int32),
+    )
+
+
+class SegmentCall(ctypes.Structure):
+    """`struct segment_call`: one call of one segment."""
+
+    _fields_ = (
+        ("pool", c_void_p),
+        ("level", c_void_p),
+        ("step", c_void_p),
+        ("steps", c_int64),
+        ("rows", c_void_p),
+        ("count", c_int64),
+    )
+
+
+class AttentionStruct(ctypes.Structure):
+    """`struct attention`: one layer's context parameters."""
+
+    _fields_ = (
+        ("heads", c_int64),
+        ("kv_heads", c_int64),
+        ("head_dim", c_int64),
+        ("page_offset", c_int64),
+        ("scale", c_float),
+        ("interleaved", c_int32),
+    )
+
+
+class AttendCall(ctypes.Structure):
+    """`struct attend_call`: the rows of one context call."""
+
+    _fields_ = (
+        ("count", c_int64),
+        ("position", c_void_p),
+        ("table", c_void_p),
+        ("pool", c_void_p),
+        ("page_bytes", c_int64),
+        ("cosine", c_void_p),
+        ("sine", c_void_p),
+        ("q", c_void_p),
+        ("k", c_void_p),
+        ("v", c_void_p),
+        ("attended", c_void_p),
+        ("rotated", c_void_p),
+    )
+
+
+class ContextCall(ctypes.Structure):
+    """`struct context_call`."""
+
+    _fields_ = (("pool", c_void_p), ("level", c_void_p), ("attention", c_void_p), ("rows", POINTER(AttendCall)))
+
+
+class Functions:
+    """The functions of the library with their signatures set once."""
+
+    def __init__(self) -> None:
+        lib = library()
+        self.level_name = _typed(lib.tf_level_name, c_char_p, c_int)
+        self.level = _typed(lib.tf_level, c_void_p, c_char_p)
+        self.pool_new = _typed(lib.tf_pool_new, c_void_p, c_int)
+        self.pool_free = _typed(lib.tf_pool_free, None, c_void_p)
+        self.alloc = _typed(lib.tf_alloc, c_void_p, c_int64)
+        self.free = _typed(lib.tf_free, None, c_void_p, c_int64)
+        self.packed_bytes = _typed(lib.tf_packed_bytes, c_int64, c_int32, c_int64, c_int64)
+        self.pack = _typed(
+            lib.tf_pack, None, c_void_p, c_int32, c_void_p, c_int64, c_int64, c_int64, c_void_p
+        )
+        self.segment = _typed(lib.tf_segment, None, c_void_p)
+        self.context = _typed(lib.tf_context, None, c_void_p)
+        self.rotary = _typed(lib.tf_rotary, None, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p)
+        self.exponential = _typed(lib.tf_exponential, None, c_void_p, c_void_p, c_int64, c_void_p)
+
+    def levels(self) -> list[str]:
+        """Names of the vector levels of this processor, best first."""
+        names: list[str] = []
+        while name := self.level_name(len(names)):
+            names.append(name.decode())
+        return names
+
+
+def _typed(function: "ctypes._NamedFuncPointer", result: type | None, *arguments: type) -> "ctypes._NamedFuncPointer":
+    function.restype, function.argtypes = result, arguments
+    return function

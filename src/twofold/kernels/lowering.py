@@ -1,0 +1,117 @@
+"""From a segment's operations to the native library's steps. Pure: names and shapes in, records out.
+
+A quantised linear needs its input rounded to int8 first; an f16 plane is widened on the way in and rounded on
+the way out. A step `waits` (all threads meet) when it needs what another thread may have made or may still
+be reading: row steps share out rows, a linear shares out panels of output rows and reads whole rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from twofold.errors import InternalError
+from twofold.kernels.binding import Step
+from twofold.model.operations import Add, Embed, Linear, RMSNorm, SwiGLU, WeightOperation
+from twofold.model.segment import Segment
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A value: a plane of the rows (`plane` set), or scratch of `width` f32, or int8 tiles, a row."""
+
+    name: str
+    width: int
+    plane: str | None = None
+    int8: bool = False
+
+
+@dataclass(frozen=True)
+class LoweredStep:
+    """One step: `kind` from `a` (and `b`) into `out`, with the tensor `weight`."""
+
+    kind: Step
+    a: Buffer
+    out: Buffer
+    b: Buffer | None = None
+    weight: str | None = None
+    epsilon: float = 0.0
+    waits: bool = False
+
+
+@dataclass
+class Lowering:
+    """Walks one segment; `shape(name)` tells a tensor's (rows, width) and whether it is quantised."""
+
+    segment: Segment
+    shape: Callable[[str], tuple[int, int, bool]]
+    steps: list[LoweredStep] = field(default_factory=list)
+    _values: dict[str, Buffer] = field(default_factory=dict)
+    _int8: dict[str, Buffer] = field(default_factory=dict)
+    _written: dict[str, bool] = field(default_factory=dict)  # since the last meeting: buffer → by a linear?
+    _read: dict[str, set[bool]] = field(default_factory=dict)
+
+    def run(self) -> list[LoweredStep]:
+        """The steps of the segment."""
+        for plane in self.segment.cut.takes:
+            buffer = Buffer(plane.name, plane.width, plane=plane.name)
+            if plane.dtype == "f16":
+                wide = Buffer(f"{plane.name} wide", plane.width)
+                self._emit(LoweredStep(Step.WIDEN, buffer, wide))
+                buffer = wide
+            self._values[plane.name] = buffer
+        direct = {plane.name for plane in self.segment.cut.gives if plane.dtype == "f32"}
+        for index, operation in enumerate(self.segment.operations):
+            last = all(later.out != operation.out for later in self.segment.operations[index + 1 :])
+            self._lower(operation, plane=operation.out if last and operation.out in direct else None)
+        for plane in self.segment.cut.gives:
+            if plane.dtype == "f16":
+                self._emit(LoweredStep(Step.NARROW, self._values[plane.name], Buffer(plane.name, plane.width, plane=plane.name)))
+        return self.steps
+
+    def _lower(self, operation: WeightOperation, plane: str | None) -> None:
+        match operation:
+            case Embed():
+                _, width, _ = self.shape(operation.weight)
+                step = LoweredStep(Step.EMBED, self._values[operation.ids], Buffer(operation.out, width, plane), weight=operation.weight)
+            case RMSNorm():
+                x = self._values[operation.x]
+                step = LoweredStep(
+                    Step.RMS_NORM, x, Buffer(operation.out, x.width, plane), weight=operation.weight, epsilon=operation.epsilon
+                )
+            case Linear():
+                rows, width, quantised = self.shape(operation.weight)
+                x = self._values[operation.x]
+                if x.width != width:
+                    raise InternalError(f"{operation.weight} takes {width} columns, {operation.x} has {x.width}")
+                step = LoweredStep(
+                    Step.LINEAR, self._rounded(operation.x) if quantised else x, Buffer(operation.out, rows, plane), weight=operation.weight
+                )
+            case SwiGLU():
+                gate, up = self._values[operation.gate], self._values[operation.up]
+                step = LoweredStep(Step.SWIGLU, gate, Buffer(operation.out, gate.width, plane), b=up)
+            case Add():
+                a, b = self._values[operation.a], self._values[operation.b]
+                step = LoweredStep(Step.ADD, a, Buffer(operation.out, a.width, plane), b=b)
+        self._emit(step)
+        self._values[operation.out] = step.out
+        self._int8.pop(operation.out, None)
+
+    def _rounded(self, name: str) -> Buffer:
+        if name not in self._int8:
+            x = self._values[name]
+            self._int8[name] = Buffer(f"{name} int8", x.width, int8=True)
+            self._emit(LoweredStep(Step.QUANTISE, x, self._int8[name]))
+        return self._int8[name]
+
+    def _emit(self, step: LoweredStep) -> None:
+        linear = step.kind is Step.LINEAR
+        reads = [buffer.name for buffer in (step.a, step.b) if buffer]
+        waits = any(name in self._written and (linear or self._written[name]) for name in reads)
+        out = step.out.name
+        waits = waits or (out in self._written and self._written[out] != linear) or bool(self._read.get(out, set()) - {linear})
+        if waits:
+            self._written.clear()
+            self._read.clear()
+        self._written[out] = linear
+        for name in reads:
+            self._read.setdefault(name, set()).add(linear)
+        self.steps.append(LoweredStep(step.kind, step.a, step.out, step.b, step.weight, step.epsilon, waits))

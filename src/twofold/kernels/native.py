@@ -1,0 +1,285 @@
+"""The native backend: plain C behind ctypes, one call a segment and one call a context layer.
+
+Pointers are taken once, when the weights are loaded or the rows are first seen; nothing is allocated on the
+step path. Weights are repacked into panels of 16 output rows (native/twofold.h) in huge pages.
+"""
+
+import ctypes
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from twofold.errors import ConfigurationError, DeviceError, InternalError, ModelError
+from twofold.kernels.base import Capabilities, PagePool, Progress, page_layout
+from twofold.kernels.binding import (
+    AttendCall,
+    AttentionStruct,
+    ContextCall,
+    Functions,
+    MatrixStruct,
+    SegmentCall,
+    StepStruct,
+    ValueStruct,
+)
+from twofold.kernels.blocks import decode
+from twofold.kernels.lowering import Buffer, LoweredStep, Lowering
+from twofold.model.checkpoint import Tensor, Tensors
+from twofold.model.manifest import Manifest, Model
+from twofold.model.operations import Linear, RMSNorm, weight_of
+from twofold.wire.rows import Layout, Rows
+
+MAX_HEAD_DIM = 256
+ALIGN = 64
+
+
+def physical_cores() -> int:
+    """Physical cores that this process may use (threads of one core count once)."""
+    cores = set()
+    for cpu in os.sched_getaffinity(0):
+        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
+        try:
+            package = (topology / "physical_package_id").read_text().strip()
+            cores.add((package, (topology / "core_id").read_text().strip()))
+        except OSError:
+            cores.add(("", str(cpu)))
+    return max(1, len(cores))
+
+
+class Native:
+    """One pool of threads at one vector level; both memories of a process may share it."""
+
+    def __init__(self, *, threads: int | None = None, level: str | None = None) -> None:
+        """`threads`: default the physical cores. `level`: default the best this processor has."""
+        self.functions = Functions()
+        names = self.functions.levels()
+        self.level_name = level or names[0]
+        if self.level_name not in names:
+            raise ConfigurationError(f"vector level '{level}' is not one of this processor's: {', '.join(names)}")
+        self.level = self.functions.level(self.level_name.encode())
+        self.threads = threads or physical_cores()
+        self.pool = self.functions.pool_new(self.threads)
+        if not self.pool:
+            raise DeviceError(f"{self.threads} threads could not be started; ask for fewer with --threads")
+
+    def capabilities(self) -> Capabilities:
+        """What this backend is and promises."""
+        return Capabilities("native", self.level_name, self.threads, same_bits_everywhere=True)
+
+    def weights(
+        self, model: Model, tensors: Tensors, segments: Sequence[int], layout: Layout, progress: Progress | None = None
+    ) -> "NativeWeights":
+        """Load and repack the weights of `segments`."""
+        return NativeWeights(self, model, tensors, segments, layout, progress)
+
+    def context(self, manifest: Manifest, pool: PagePool, rows: int) -> "NativeContext":
+        """Kernels for steps of at most `rows` rows over `pool`."""
+        return NativeContext(self, manifest, pool, rows)
+
+    def close(self) -> None:
+        """End the threads; no memory made by this backend may be used afterwards."""
+        if self.pool:
+            self.functions.pool_free(self.pool)
+            self.pool = None
+
+
+class Arena:
+    """One stretch of zeroed memory, handed out front to back, 64-byte aligned."""
+
+    def __init__(self, functions: Functions, size_bytes: int) -> None:
+        self._functions, self.size_bytes, self._used = functions, max(size_bytes, ALIGN) + ALIGN, 0
+        self._address = functions.alloc(self.size_bytes)
+        if not self._address:
+            raise DeviceError(f"{size_bytes} bytes of memory for weights could not be had; close programs or use a smaller model")
+
+    def take(self, size_bytes: int) -> int:
+        """The address of the next `size_bytes` bytes."""
+        start = -(-self._used // ALIGN) * ALIGN
+        self._used = start + size_bytes
+        if self._used > self.size_bytes:
+            raise InternalError("weights do not fit the arena that was measured for them")
+        return int(self._address) + start
+
+    def free(self) -> None:
+        """Give the memory back."""
+        if self._address:
+            self._functions.free(self._address, self.size_bytes)
+            self._address = None
+
+
+class NativeWeights:
+    """Packed weights of some segments and the steps that run them."""
+
+    def __init__(
+        self, native: Native, model: Model, tensors: Tensors, segments: Sequence[int], layout: Layout, progress: Progress | None
+    ) -> None:
+        self._native, self._layout, self._keep = native, layout, []  # type: Native, Layout, list[object]
+        needed, norms = _names(model, segments)
+        self._tensors = {name: tensors(name) for name in needed}
+        self._matrices: dict[str, MatrixStruct] = {}
+        sizes = {name: self._bytes_of(name, name in norms) for name in needed}
+        self._arena = Arena(native.functions, sum(-(-size // ALIGN) * ALIGN for size in sizes.values()))
+        self.size_bytes = sum(sizes.values())
+        done, total = 0, sum(len(tensor.raw) for tensor in self._tensors.values())
+        for name, tensor in self._tensors.items():
+            self._matrices[name] = self._load(name, tensor, self._arena.take(sizes[name]), vector=name in norms)
+            done += len(tensor.raw)
+            if progress:
+                progress(done, total)
+        self._buffers: dict[str, ValueStruct] = {}
+        self._calls = {index: self._prepare(model, index) for index in segments}
+        self._tensors.clear()
+
+    def run(self, segment: int, rows: Rows, count: int) -> None:
+        """Run `segment` on the first `count` rows."""
+        call, address = self._calls[segment]
+        call.rows, call.count = rows.address, count
+        self._native.functions.segment(address)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._arena.free()
+        self._calls.clear()
+
+    def _bytes_of(self, name: str, vector: bool) -> int:
+        tensor = self._tensors[name]
+        if vector:
+            return 4 * tensor.width
+        size = int(self._native.functions.packed_bytes(tensor.format.ggml_id, tensor.rows, tensor.width))
+        if not size:
+            raise ModelError(f"tensor {name}: {tensor.format.name} of {tensor.rows} × {tensor.width} cannot be packed")
+        return size
+
+    def _load(self, name: str, tensor: Tensor, address: int, *, vector: bool) -> MatrixStruct:
+        matrix = MatrixStruct(tensor.rows, tensor.width, address, tensor.format.ggml_id, 0)
+        if vector:
+            values = decode(tensor.format, tensor.raw, tensor.rows, tensor.width).dequantised()
+            ctypes.memmove(address, values.ctypes.data, 4 * tensor.width)
+        else:
+            source = np.frombuffer(tensor.raw, np.uint8)
+            self._native.functions.pack(
+                self._native.pool, tensor.format.ggml_id, source.ctypes.data,
+                tensor.rows, tensor.width, tensor.format.size_bytes(tensor.width), address,
+            )  # fmt: skip
+        return matrix
+
+    def _prepare(self, model: Model, index: int) -> tuple[SegmentCall, int]:
+        def shape(name: str) -> tuple[int, int, bool]:
+            tensor = self._tensors[name]
+            return tensor.rows, tensor.width, tensor.format.block > 1
+
+        lowered = Lowering(model.segments[index], shape).run()
+        steps = (StepStruct * len(lowered))(*(self._step(step) for step in lowered))
+        call = SegmentCall(self._native.pool, self._native.level, ctypes.addressof(steps), len(lowered), None, 0)
+        self._keep.append(steps)
+        return call, ctypes.addressof(call)
+
+    def _step(self, step: LoweredStep) -> StepStruct:
+        a, out = self._value(step.a), self._value(step.out)
+        b = self._value(step.b) if step.b else None
+        matrix = self._matrices[step.weight] if step.weight else MatrixStruct()
+        return StepStruct(step.kind, step.waits, a, b, out, matrix, step.epsilon, 0)
+
+    def _value(self, buffer: Buffer) -> int:
+        key = f"{buffer.plane is not None}:{buffer.name}:{buffer.width}"
+        if key not in self._buffers:
+            self._buffers[key] = self._place(buffer)
+        return ctypes.addressof(self._buffers[key])
+
+    def _place(self, buffer: Buffer) -> ValueStruct:
+        if buffer.plane is not None:
+            return ValueStruct(self._layout.offsets[buffer.plane], buffer.width, None, None)
+        rows = self._layout.rows
+        scratch = np.zeros((rows, buffer.width), np.int8 if buffer.int8 else np.float32)
+        scale = np.zeros((rows, max(1, buffer.width // 32), 4), np.float32)
+        self._keep += [scratch, scale]
+        return ValueStruct(-1, buffer.width, scratch.ctypes.data, scale.ctypes.data if buffer.int8 else None)
+
+
+def _names(model: Model, segments: Sequence[int]) -> tuple[list[str], set[str]]:
+    """(tensors that the segments need, those of them that are vectors kept as f32)."""
+    operations = [operation for index in segments for operation in model.segments[index].operations]
+    names = dict.fromkeys(name for name in map(weight_of, operations) if name)
+    vectors = {operation.weight for operation in operations if isinstance(operation, RMSNorm)}
+    if vectors & {operation.weight for operation in operations if isinstance(operation, Linear)}:
+        raise InternalError("one tensor is used both as a norm's weight and as a matrix")
+    return list(names), vectors
+
+
+class NativeContext:
+    """Attention over pages: one native call a layer."""
+
+    def __init__(self, native: Native, manifest: Manifest, pool: PagePool, rows: int) -> None:
+        offsets, page_bytes = page_layout(manifest)
+        if pool.page_bytes != page_bytes:
+            raise InternalError("the pool's pages are not of this model")
+        self._native, self._rows, self._pool = native, rows, pool
+        self._layers = manifest.layers
+        if max((a.head_dim for a in manifest.layers), default=0) > MAX_HEAD_DIM:
+            raise ModelError(f"heads wider than {MAX_HEAD_DIM} are not supported by the native kernels")
+        self._attention = [
+            AttentionStruct(a.heads, a.kv_heads, a.head_dim, offset, a.scale, a.rotary.interleaved)
+            for a, offset in zip(manifest.layers, offsets, strict=True)
+        ]
+        self._positions = np.zeros(rows, np.int64)
+        self._tables = np.zeros(rows, np.uint64)
+        self._kept: list[npt.NDArray[np.int32]] = []
+        self._angles = {f: _RotaryTable(f, rows) for f in {layer.rotary.frequencies for layer in manifest.layers}}
+        widest = max((a.heads * a.head_dim for a in manifest.layers), default=1)
+        self._rotated = np.zeros((rows, widest), np.float32)
+        self._calls: dict[int, list[tuple[ContextCall, AttendCall, int]]] = {}
+
+    def place(self, positions: Sequence[int], tables: Sequence[npt.NDArray[np.int32]]) -> None:
+        """Say what the rows of the next step are, and make their rotary tables."""
+        count = len(positions)
+        if count > self._rows:
+            raise InternalError(f"{count} rows in a step made for {self._rows}")
+        self._positions[:count] = positions
+        self._kept = list(tables)
+        self._tables[:count] = [table.ctypes.data for table in tables]
+        for table in self._angles.values():
+            table.fill(self._native.functions, self._positions, count)
+
+    def attend(self, layer: int, rows: Rows, count: int) -> None:
+        """Rotate, append, attend: planes q, k, v → attended."""
+        calls = self._calls.get(rows.address) or self._prepare(rows)
+        _, attend, address = calls[layer]
+        attend.count = count
+        self._native.functions.context(address)
+
+    def close(self) -> None:
+        """Drop the pointers; the pool is the caller's."""
+        self._calls.clear()
+
+    def _prepare(self, rows: Rows) -> list[tuple[ContextCall, AttendCall, int]]:
+        calls = []
+        planes = [rows[name].ctypes.data for name in ("q", "k", "v", "attended")]
+        for layer, attention in zip(self._layers, self._attention, strict=True):
+            rotary = self._angles[layer.rotary.frequencies]
+            attend = AttendCall(
+                0, self._positions.ctypes.data, self._tables.ctypes.data, self._pool.memory.ctypes.data,
+                self._pool.page_bytes, rotary.cosine.ctypes.data, rotary.sine.ctypes.data,
+                *planes, self._rotated.ctypes.data,
+            )  # fmt: skip
+            call = ContextCall(self._native.pool, self._native.level, ctypes.addressof(attention), ctypes.pointer(attend))
+            calls.append((call, attend, ctypes.addressof(call)))
+        self._calls[rows.address] = calls
+        return calls
+
+
+class _RotaryTable:
+    """Cosines and sines of a step's rows for one set of frequencies."""
+
+    def __init__(self, frequencies: tuple[float, ...], rows: int) -> None:
+        self.frequencies = np.array(frequencies, np.float32)
+        self.cosine = np.zeros((rows, len(frequencies)), np.float32)
+        self.sine = np.zeros((rows, len(frequencies)), np.float32)
+
+    def fill(self, functions: Functions, positions: npt.NDArray[np.int64], count: int) -> None:
+        """The first `count` rows for these positions."""
+        functions.rotary(
+            positions.ctypes.data, count, self.frequencies.ctypes.data, len(self.frequencies),
+            self.cosine.ctypes.data, self.sine.ctypes.data,
+        )  # fmt: skip

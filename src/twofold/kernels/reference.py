@@ -1,0 +1,143 @@
+"""The reference backend: the definition of every operation, in NumPy. Slow, obvious, complete."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from twofold.errors import InternalError
+from twofold.kernels import arithmetic
+from twofold.kernels.arithmetic import F16, F32
+from twofold.kernels.base import Capabilities, PagePool, Progress, page_layout
+from twofold.kernels.blocks import Weights, decode
+from twofold.model.checkpoint import Tensors
+from twofold.model.manifest import Manifest, Model
+from twofold.model.operations import Add, Attention, Embed, Linear, RMSNorm, SwiGLU, WeightOperation, weight_of
+from twofold.model.segment import NUMPY
+from twofold.wire.rows import Layout, Rows
+
+BLOCK = 16
+
+
+class ReferenceWeights:
+    """Weights as NumPy arrays; a segment is run operation by operation."""
+
+    def __init__(self, model: Model, tensors: Tensors, segments: Sequence[int]) -> None:
+        self._segments = {index: model.segments[index] for index in segments}
+        self._weights: dict[str, Weights] = {}
+        self.size_bytes = 0
+        for segment in self._segments.values():
+            for name in filter(None, map(weight_of, segment.operations)):
+                if name not in self._weights:
+                    tensor = tensors(name)
+                    self._weights[name] = decode(tensor.format, tensor.raw, tensor.rows, tensor.width)
+                    self.size_bytes += len(tensor.raw)
+
+    def run(self, segment: int, rows: Rows, count: int) -> None:
+        """Run `segment` on the first `count` rows."""
+        cut = self._segments[segment].cut
+        values = {plane.name: _widened(rows[plane.name][:count]) for plane in cut.takes}
+        for operation in self._segments[segment].operations:
+            values[operation.out] = self._apply(operation, values)
+        for plane in cut.gives:
+            with np.errstate(over="ignore"):
+                rows[plane.name][:count] = values[plane.name].astype(NUMPY[plane.dtype])
+
+    def close(self) -> None:
+        """Forget the weights."""
+        self._weights.clear()
+
+    def _apply(self, operation: WeightOperation, values: dict[str, F32]) -> F32:
+        match operation:
+            case Embed():
+                return self._weights[operation.weight].dequantised(values[operation.ids][:, 0].astype(np.int64))
+            case RMSNorm():
+                weight = self._weights[operation.weight].dequantised()[0]
+                return arithmetic.rms_norm(values[operation.x], weight, operation.epsilon)
+            case Linear():
+                return self._weights[operation.weight].linear(values[operation.x])
+            case SwiGLU():
+                return arithmetic.swiglu(values[operation.gate], values[operation.up])
+            case Add():
+                return values[operation.a] + values[operation.b]
+
+
+def _widened(plane: npt.NDArray[np.generic]) -> F32:
+    """A plane as the operations see it: f16 becomes f32, ids stay exact (below 2^24)."""
+    return plane.astype(np.float32)
+
+
+class ReferenceContext:
+    """Attention over pages, row by row and head by head."""
+
+    def __init__(self, manifest: Manifest, pool: PagePool) -> None:
+        self._layers, self._pool = manifest.layers, pool
+        self._offsets, _ = page_layout(manifest)
+        self._positions: list[int] = []
+        self._tables: list[npt.NDArray[np.int32]] = []
+
+    def place(self, positions: Sequence[int], tables: Sequence[npt.NDArray[np.int32]]) -> None:
+        """Say what the rows of the next step are."""
+        self._positions, self._tables = list(positions), list(tables)
+
+    def attend(self, layer: int, rows: Rows, count: int) -> None:
+        """Rotate, append, attend: planes q, k, v → attended."""
+        what = self._layers[layer]
+        frequencies = np.array(what.rotary.frequencies, np.float32)
+        cosine, sine = arithmetic.rotary_angles(np.array(self._positions[:count], np.int64), frequencies)
+        shape = (-1, what.head_dim)
+        for r in range(count):
+            k = rows["k"][r].astype(np.float32).reshape(shape)
+            turned = arithmetic.rotate(k, cosine[r], sine[r], interleaved=what.rotary.interleaved).astype(np.float16)
+            self._append(layer, what, r, turned, rows["v"][r].reshape(shape))
+        for r in range(count):
+            q = rows["q"][r].astype(np.float32).reshape(shape)
+            q = arithmetic.rotate(q, cosine[r], sine[r], interleaved=what.rotary.interleaved) * np.float32(what.scale)
+            for head in range(what.heads):
+                keys, values = self._cached(layer, what, r, head // (what.heads // what.kv_heads))
+                out = arithmetic.attend(q[head], keys, values).astype(np.float16)
+                rows["attended"][r, head * what.head_dim : (head + 1) * what.head_dim] = out
+
+    def close(self) -> None:
+        """Nothing to give back: the pool is the caller's."""
+
+    def _page(self, layer: int, what: Attention, page: int) -> F16:
+        """One layer of one page: f16[KV head, block of 16 positions, K or V, 16 · head_dim]."""
+        start = self._offsets[layer]
+        raw = self._pool.memory[page, start : start + 64 * what.context_bytes]
+        return raw.view(np.float16).reshape(what.kv_heads, 4, 2, BLOCK * what.head_dim)
+
+    def _append(self, layer: int, what: Attention, row: int, k: F16, v: npt.NDArray[np.generic]) -> None:
+        position = self._positions[row]
+        page = self._page(layer, what, int(self._tables[row][position // 64]))
+        block, t = position % 64 // BLOCK, position % BLOCK
+        page[:, block, 0].reshape(what.kv_heads, what.head_dim, BLOCK)[:, :, t] = k
+        page[:, block, 1].reshape(what.kv_heads, BLOCK, what.head_dim)[:, t] = v
+
+    def _cached(self, layer: int, what: Attention, row: int, kv_head: int) -> tuple[F16, F16]:
+        """(keys, values) f16[t, head_dim] of all positions up to the row's own."""
+        seen = self._positions[row] + 1
+        pages = [self._page(layer, what, int(p))[kv_head] for p in self._tables[row][: -(-seen // 64)]]
+        blocks = np.concatenate(pages)
+        keys = blocks[:, 0].reshape(-1, what.head_dim, BLOCK).transpose(0, 2, 1).reshape(-1, what.head_dim)
+        return keys[:seen], blocks[:, 1].reshape(-1, what.head_dim)[:seen]
+
+
+class Reference:
+    """The backend that defines the others."""
+
+    def capabilities(self) -> Capabilities:
+        """What this backend is and promises."""
+        return Capabilities("reference", "numpy", 1, same_bits_everywhere=True)
+
+    def weights(
+        self, model: Model, tensors: Tensors, segments: Sequence[int], layout: Layout, progress: Progress | None = None
+    ) -> ReferenceWeights:
+        """Load the weights of `segments`."""
+        return ReferenceWeights(model, tensors, segments)
+
+    def context(self, manifest: Manifest, pool: PagePool, rows: int) -> ReferenceContext:
+        """Kernels over `pool`."""
+        if pool.page_bytes != page_layout(manifest)[1]:
+            raise InternalError("the pool's pages are not of this model")
+        return ReferenceContext(manifest, pool)

@@ -1,0 +1,88 @@
+"""Context memory: what each session has seen, and the operations that read it. It holds no weights."""
+
+import mmap
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from twofold.cache.pages import PAGE_POSITIONS, PageTable
+from twofold.errors import RequestError
+from twofold.kernels.base import Backend, PagePool, page_layout
+from twofold.model.manifest import Manifest
+from twofold.wire.rows import ROWS, Rows
+
+MAP_NORESERVE = 0x4000  # Linux; Python names it from 3.13 on
+
+
+class ContextMemory:
+    """The KV caches of all sessions of one model, in one pool of pages.
+
+    The pool's memory is only reserved: the system gives it page by page as sessions grow.
+    """
+
+    def __init__(self, manifest: Manifest, backend: Backend, *, positions: int | None = None, rows: int = ROWS) -> None:
+        """Room for `positions` positions over all sessions (default: one session of the model's full length)."""
+        self.manifest, self.rows = manifest, rows
+        self.positions = positions or manifest.context_length
+        pages = -(-self.positions // PAGE_POSITIONS)
+        _, page_bytes = page_layout(manifest)
+        self._memory = mmap.mmap(-1, pages * page_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+        self.pool = PagePool(np.frombuffer(self._memory, np.uint8).reshape(pages, page_bytes))
+        self.pages = PageTable(pages)
+        self._tables: dict[int, npt.NDArray[np.int32]] = {}
+        self._kernels = backend.context(manifest, self.pool, rows)
+
+    def open(self) -> int:
+        """A new, empty session; returns its number."""
+        session = self.pages.open()
+        self._tables[session] = np.zeros(self.pages.pages, np.int32)
+        return session
+
+    def close(self, session: int) -> None:
+        """Forget the session."""
+        self.pages.close(session)
+        del self._tables[session]
+
+    def length(self, session: int) -> int:
+        """Positions the session has seen."""
+        return self.pages[session].length
+
+    def place(self, sessions: Sequence[tuple[int, int]]) -> None:
+        """Say whose the rows of the next step are: for each (session, count), the session's next `count` positions.
+
+        Raises RequestError, changing nothing, if a session would pass the model's context length or the pool
+        has too few pages.
+        """
+        positions: list[int] = []
+        tables: list[npt.NDArray[np.int32]] = []
+        for session, count in sessions:
+            start = self.pages[session].length
+            if start + count > self.manifest.context_length:
+                raise RequestError(
+                    f"{start + count} positions do not fit the model's context of {self.manifest.context_length}; "
+                    "shorten the prompt or lower --max-tokens"
+                )
+            self.pages.reserve(session, count)
+            held = self.pages[session].pages
+            self._tables[session][: len(held)] = held
+            positions += range(start, start + count)
+            tables += [self._tables[session]] * count
+        self._kernels.place(positions, tables)
+
+    def attend(self, layer: int, rows: Rows, count: int) -> None:
+        """Rotate, append and attend the first `count` placed rows: planes q, k, v → attended."""
+        self._kernels.attend(layer, rows, count)
+
+    def advance(self, sessions: Sequence[tuple[int, int]]) -> None:
+        """The step ended well: each session is `count` positions longer."""
+        for session, count in sessions:
+            self.pages.advance(session, count)
+
+    def truncate(self, session: int, length: int) -> None:
+        """Forget what the session saw from position `length` on."""
+        self.pages.truncate(session, length)
+
+    def shutdown(self) -> None:
+        """Give the memory back; no call may follow."""
+        self._kernels.close()

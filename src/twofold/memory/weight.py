@@ -1,0 +1,82 @@
+"""Weight memory: address and rows in, rows out. It keeps nothing between two calls."""
+
+import time
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from twofold.errors import RequestError
+from twofold.kernels.base import Backend, Capabilities, Progress
+from twofold.model.checkpoint import Tensors
+from twofold.model.manifest import Manifest, Model
+from twofold.units import Nanoseconds
+from twofold.wire.rows import Layout, Rows
+
+
+class WeightMemory:
+    """The context-free half of a model, or some segments of it, on one backend."""
+
+    def __init__(
+        self,
+        model: Model,
+        tensors: Tensors,
+        backend: Backend,
+        *,
+        tokenizer: bytes = b"",
+        segments: Sequence[int] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Load the weights of `segments` (default: all). `tokenizer` is handed to context processors that ask."""
+        self.manifest: Manifest = model.manifest
+        self.held = frozenset(range(model.manifest.segments) if segments is None else segments)
+        self.layout = Layout(model.manifest)
+        self._tokenizer = tokenizer
+        self._backend = backend
+        self._kernels = backend.weights(model, tensors, sorted(self.held), self.layout, progress)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes the weights occupy."""
+        return self._kernels.size_bytes
+
+    def capabilities(self) -> Capabilities:
+        """What runs the operations."""
+        return self._backend.capabilities()
+
+    def tokenizer(self) -> bytes:
+        """The tokenizer's data, for a context processor that has no model file."""
+        return self._tokenizer
+
+    def work(self, segment: int, rows: Rows, count: int) -> Nanoseconds:
+        """Run `segment` on the first `count` rows, in place; returns the time it took.
+
+        Raises RequestError for an address not held here, too many rows, or a token id outside the vocabulary.
+        """
+        start = time.perf_counter_ns()
+        if segment not in self.held:
+            raise RequestError(f"segment {segment} is not held here; held: {_ranges(self.held)}")
+        if not 1 <= count <= self.layout.limit(segment):
+            raise RequestError(f"{count} rows in a call of segment {segment}; 1 to {self.layout.limit(segment)} are allowed")
+        if segment == 0:
+            ids = rows["ids"][:count]
+            if np.min(ids) < 0 or np.max(ids) >= self.manifest.vocabulary:
+                raise RequestError(f"a token id is outside the vocabulary of {self.manifest.vocabulary}")
+        self._kernels.run(segment, rows, count)
+        return Nanoseconds(time.perf_counter_ns() - start)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._kernels.close()
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """`0-3, 7` for 0, 1, 2, 3, 7."""
+    out: list[list[int]] = []
+    for number in sorted(numbers):
+        if out and number == out[-1][1] + 1:
+            out[-1][1] = number
+        else:
+            out.append([number, number])
+    return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in out) or "none"
+
+

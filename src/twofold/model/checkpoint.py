@@ -1,0 +1,113 @@
+"""A checkpoint: one model file, opened and checked, with its weights by name."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+from twofold.errors import ModelError
+from twofold.model import family
+from twofold.model.family.base import Blueprint, Facts
+from twofold.model.format import Format
+from twofold.model.gguf import GgufFile, TensorInfo
+from twofold.model.manifest import NUMERICS, Manifest, Model
+from twofold.model.segment import check_segment
+from twofold.model.tokenizer import TokenizerData
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One weight matrix as a checkpoint stores it: `raw` is rows · width elements of `format`."""
+
+    rows: int
+    width: int
+    format: Format
+    raw: memoryview
+
+
+class Tensors(Protocol):
+    """Where the weights come from: a checkpoint that hands out tensors by name."""
+
+    def __call__(self, name: str) -> Tensor:
+        """The tensor of that name; raises ModelError if the checkpoint has none."""
+
+
+class Checkpoint:
+    """An open model file: `model`, `tokenizer`, and `tensor(name)`. A context manager."""
+
+    def __init__(self, file: GgufFile, digest: str) -> None:
+        """Build the model that `file` describes; raises ModelError for anything missing, extra or mis-shaped."""
+        self._file = file
+        architecture = file.metadata.get("general.architecture")
+        if not isinstance(architecture, str):
+            raise ModelError(f"{file.path}: metadata general.architecture is missing, so the family is unknown")
+        facts = Facts(architecture, file.metadata, frozenset(file.tensors))
+        self.tokenizer = TokenizerData.from_metadata(file.metadata)
+        blueprint = family.build(facts)
+        _check_shapes(file, blueprint)
+        for index, segment in enumerate(blueprint.segments):
+            check_segment(index, segment)
+        name = file.metadata.get("general.name")
+        manifest = Manifest(
+            digest=digest,
+            name=name if isinstance(name, str) and name else file.path.stem,
+            family=architecture,
+            numerics=NUMERICS,
+            vocabulary=len(self.tokenizer.tokens),
+            context_length=facts.integer("context_length", high=1 << 30),
+            cuts=tuple(segment.cut for segment in blueprint.segments),
+            layers=blueprint.layers,
+        )
+        self.model = Model(manifest, blueprint.segments)
+
+    @classmethod
+    def open(cls, path: Path, *, digest: str | None = None) -> Self:
+        """Open `path`; `digest` is its SHA-256 if the caller has just verified it, else it is computed here."""
+        file = GgufFile.open(path)
+        try:
+            return cls(file, digest or file_digest(path))
+        except BaseException:
+            file.close()
+            raise
+
+    def tensor(self, name: str) -> Tensor:
+        """The matrix of that name (a vector is one row), its bytes still in the mapped file."""
+        info = self._file.tensors[name]
+        rows, width = _matrix_shape(info)
+        return Tensor(rows, width, info.format, self._file.raw(name))
+
+    def close(self) -> None:
+        """Drop the mapping."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal; raises ModelError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _matrix_shape(info: TensorInfo) -> tuple[int, int]:
+    return (1, info.shape[0]) if len(info.shape) == 1 else (info.shape[0], info.shape[1])
+
+
+def _check_shapes(file: GgufFile, blueprint: Blueprint) -> None:
+    missing = [name for name in blueprint.shapes if name not in file.tensors]
+    if missing:
+        raise ModelError(f"{file.path}: tensor {missing[0]} is missing ({len(missing)} in all); use a complete file")
+    extra = [name for name in file.tensors if name not in blueprint.shapes]
+    if extra:
+        raise ModelError(f"{file.path}: tensor {extra[0]} is not part of this architecture ({len(extra)} in all), so it is a variant that is not supported")
+    for name, (rows, width) in blueprint.shapes.items():
+        shape = file.tensors[name].shape
+        if shape != ((width,) if rows == 1 else (rows, width)):
+            raise ModelError(f"{file.path}: tensor {name} has shape {shape}, the metadata asks for ({rows}, {width})")

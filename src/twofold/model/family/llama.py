@@ -1,0 +1,78 @@
+"""The `llama` family: pre-norm Transformer with grouped heads, rotary positions and SwiGLU (arXiv 2302.13971).
+
+GGUF stores q and k so that a rotary pair is two neighbours, hence `interleaved=True`.
+"""
+
+from twofold.errors import ModelError
+from twofold.model.family.base import Blueprint, Facts, check_widths
+from twofold.model.operations import Add, Attention, Embed, Linear, RMSNorm, Rotary, SwiGLU, WeightOperation
+from twofold.model.segment import Cut, Plane, Segment
+
+
+def build(facts: Facts) -> Blueprint:
+    """The blueprint of a llama checkpoint; raises ModelError naming the metadata that is missing or unsupported."""
+    layers, hidden = facts.integer("block_count", high=1024), facts.integer("embedding_length")
+    ffn, heads = facts.integer("feed_forward_length"), facts.integer("attention.head_count", high=4096)
+    kv_heads = facts.integer("attention.head_count_kv", heads, high=heads)
+    head_dim = facts.integer("attention.key_length", hidden // heads, high=1024)
+    vocabulary = len(_tokens(facts))
+    epsilon, base = facts.number("attention.layer_norm_rms_epsilon"), facts.number("rope.freq_base", 10000.0)
+    _refuse_variants(facts, head_dim)
+    if heads % kv_heads:
+        raise ModelError(f"{heads} attention heads cannot share {kv_heads} KV heads evenly")
+    check_widths(embedding_length=hidden, feed_forward_length=ffn, attention_width=heads * head_dim, head_width=head_dim)
+
+    q, kv = heads * head_dim, kv_heads * head_dim
+    carry, attended = Plane("carry", hidden, "f32"), Plane("attended", q, "f16")
+    made = (carry, Plane("q", q, "f16"), Plane("k", kv, "f16"), Plane("v", kv, "f16"))
+    head = "output.weight" if "output.weight" in facts.tensor_names else "token_embd.weight"
+
+    def into_layer(i: int) -> tuple[WeightOperation, ...]:
+        p = f"blk.{i}."
+        return (
+            RMSNorm("carry", p + "attn_norm.weight", epsilon, "normed"),
+            *(Linear("normed", f"{p}attn_{name}.weight", name) for name in "qkv"),
+        )
+
+    def out_of_layer(i: int) -> tuple[WeightOperation, ...]:
+        p = f"blk.{i}."
+        return (
+            Linear("attended", p + "attn_output.weight", "mixed"),
+            Add("carry", "mixed", "middle"),
+            RMSNorm("middle", p + "ffn_norm.weight", epsilon, "ffn in"),
+            Linear("ffn in", p + "ffn_gate.weight", "gate"),
+            Linear("ffn in", p + "ffn_up.weight", "up"),
+            SwiGLU("gate", "up", "product"),
+            Linear("product", p + "ffn_down.weight", "ffn out"),
+            Add("middle", "ffn out", "carry"),
+        )
+
+    first = Segment(Cut((Plane("ids", 1, "i32"),), made), (Embed("ids", "token_embd.weight", "carry"), *into_layer(0)))
+    between = [Segment(Cut((attended, carry), made), (*out_of_layer(i), *into_layer(i + 1))) for i in range(layers - 1)]
+    ending = (RMSNorm("carry", "output_norm.weight", epsilon, "normed"), Linear("normed", head, "logits"))
+    last = Segment(Cut((attended, carry), (Plane("logits", vocabulary, "f32"),)), (*out_of_layer(layers - 1), *ending))
+
+    frequencies = tuple(float(base ** (-2 * i / head_dim)) for i in range(head_dim // 2))
+    attention = Attention(heads, kv_heads, head_dim, head_dim**-0.5, Rotary(frequencies, interleaved=True))
+    shapes = {"token_embd.weight": (vocabulary, hidden), head: (vocabulary, hidden), "output_norm.weight": (1, hidden)}
+    for i in range(layers):
+        per_layer = {"attn_norm": (1, hidden), "ffn_norm": (1, hidden), "attn_q": (q, hidden), "attn_k": (kv, hidden),
+                     "attn_v": (kv, hidden), "attn_output": (hidden, q), "ffn_gate": (ffn, hidden),
+                     "ffn_up": (ffn, hidden), "ffn_down": (hidden, ffn)}  # fmt: skip
+        shapes |= {f"blk.{i}.{name}.weight": shape for name, shape in per_layer.items()}
+    return Blueprint((first, *between, last), (attention,) * layers, shapes)
+
+
+def _tokens(facts: Facts) -> list[object]:
+    tokens = facts.metadata.get("tokenizer.ggml.tokens")
+    if not isinstance(tokens, list) or not tokens:
+        raise ModelError("metadata tokenizer.ggml.tokens is missing, so the size of the vocabulary is unknown")
+    return tokens
+
+
+def _refuse_variants(facts: Facts, head_dim: int) -> None:
+    facts.refuse("expert_count", (0,), "a mixture of experts")
+    facts.refuse("rope.scaling.type", ("none",), "rotary scaling")
+    facts.refuse("rope.dimension_count", (head_dim,), "rotary embedding of a part of the head")
+    facts.refuse("attention.value_length", (head_dim,), "a value head of another width than the key head")
+    facts.refuse("attention.sliding_window", (0,), "sliding-window attention")

@@ -1,0 +1,130 @@
+"""The values of a GGUF file, read from bytes that nobody has vouched for.
+
+Little endian throughout. A string is `u64 length, UTF-8 bytes`; an array is `u32 type, u64 count, values`;
+a number is its bytes. Source: the GGUF specification, "File Structure".
+
+A declared length is compared with the bytes that remain before anything of that length exists, and what a
+file may make us hold is bounded: strings of `MAX_STRING_BYTES`, `MAX_VALUES` values in all, arrays
+`MAX_DEPTH` deep.
+"""
+
+import mmap
+import struct
+from typing import TypeAlias
+
+from twofold.errors import ModelError
+from twofold.units import MIB, bytes_text
+
+Value: TypeAlias = "str | int | float | bool | list[Value]"
+
+MAX_STRING_BYTES = 16 * MIB  # the longest known is a chat template of some 100 KiB
+MAX_VALUES = 4 * 1024 * 1024  # the largest known vocabularies with scores and merges hold 1.5 million
+MAX_DEPTH = 4  # arrays in arrays; no known file nests at all
+
+DAMAGED = "the file is damaged, so download or convert it again"
+
+BOOL, STRING, ARRAY = 7, 8, 9
+_NUMBER_CODES = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", BOOL: "B", 10: "Q", 11: "q", 12: "d"}
+_LEAST_BYTES = {STRING: 8, ARRAY: 12} | {k: struct.calcsize(f"<{code}") for k, code in _NUMBER_CODES.items()}
+_U64 = struct.Struct("<Q")
+
+
+def shown(text: str) -> str:
+    """`text` quoted for a one-line message, cut where it is too long for one."""
+    return repr(text) if len(text) <= 80 else repr(text[:77]) + "..."
+
+
+class Cursor:
+    """A place in the bytes of a file; every step forward is checked against the bytes that remain.
+
+    `file` is the name that messages begin with. A method that reads and finds the bytes missing or wrong
+    raises ModelError: one line that names the file, the value and the remedy.
+    """
+
+    def __init__(self, data: mmap.mmap | bytes, file: str) -> None:
+        self.at = 0
+        self.file = file
+        self._data = data
+        self._size = len(data)
+        self._values_left = MAX_VALUES
+
+    @property
+    def remaining(self) -> int:
+        """Bytes between here and the end of the file."""
+        return self._size - self.at
+
+    def refusal(self, what: str, remedy: str = DAMAGED) -> ModelError:
+        """The error to raise: `file: what; remedy`."""
+        return ModelError(f"{self.file}: {what}; {remedy}")
+
+    def take(self, size: int, what: str) -> bytes:
+        """The next `size` bytes."""
+        if size > self.remaining:
+            raise self.refusal(f"ends inside {what} (byte {self.at} + {size} of {self._size})")
+        start, self.at = self.at, self.at + size
+        return self._data[start : self.at]
+
+    def u32(self, what: str) -> int:
+        """The next unsigned 32-bit number."""
+        return int.from_bytes(self.take(4, what), "little")
+
+    def u64(self, what: str) -> int:
+        """The next unsigned 64-bit number."""
+        return int.from_bytes(self.take(8, what), "little")
+
+    def string(self, what: str) -> str:
+        """The next string."""
+        return self._strings(1, what)[0]
+
+    def value(self, kind: int, what: str) -> Value:
+        """The next value, of the published type `kind`; a float32 widens to a Python float exactly."""
+        return self._run(kind, 1, what, depth=0)[0]
+
+    def _run(self, kind: int, count: int, what: str, *, depth: int) -> list[Value]:
+        """The next `count` values, all of type `kind`, inside `depth` arrays."""
+        least = _LEAST_BYTES.get(kind)
+        if least is None:
+            raise self.refusal(f"{what} has the unknown value type {kind}")
+        if count > self.remaining // least:
+            raise self.refusal(f"{what} declares {count} values, more than {self.remaining} bytes can hold")
+        if count > self._values_left:
+            raise self.refusal(f"{what} brings the metadata to more than {MAX_VALUES} values")
+        self._values_left -= count
+        if kind == STRING:
+            return [*self._strings(count, what)]
+        if kind == ARRAY:
+            return [self._array(what, depth + 1) for _ in range(count)]
+        numbers = struct.unpack_from(f"<{count}{_NUMBER_CODES[kind]}", self._data, self.at)
+        self.at += count * least
+        if kind != BOOL:
+            return [*numbers]
+        if max(numbers, default=0) > 1:
+            raise self.refusal(f"{what} holds a bool that is neither 0 nor 1")
+        return [number == 1 for number in numbers]
+
+    def _array(self, what: str, depth: int) -> list[Value]:
+        if depth > MAX_DEPTH:
+            raise self.refusal(f"{what} nests arrays more than {MAX_DEPTH} deep")
+        kind = self.u32(f"the element type of {what}")
+        return self._run(kind, self.u64(f"the length of {what}"), what, depth=depth)
+
+    def _strings(self, count: int, what: str) -> list[str]:
+        """The next `count` strings. One tight loop: a vocabulary is a hundred thousand of them."""
+        data, size, at = self._data, self._size, self.at
+        strings: list[str] = []
+        for _ in range(count):
+            start = at + 8
+            if start > size:
+                raise self.refusal(f"ends inside {what} (byte {size})")
+            (length,) = _U64.unpack_from(data, at)
+            if length > size - start:
+                raise self.refusal(f"{what} holds a string of {length} bytes where {size - start} remain")
+            if length > MAX_STRING_BYTES:
+                raise self.refusal(f"{what} holds a string longer than {bytes_text(MAX_STRING_BYTES)}")
+            at = start + length
+            try:
+                strings.append(str(data[start:at], "utf-8"))
+            except UnicodeDecodeError:
+                raise self.refusal(f"{what} holds a string that is not UTF-8, at byte {start}") from None
+        self.at = at
+        return strings

@@ -1,0 +1,150 @@
+"""The closed list of operations: what a model may compute, and on which side of the cut each one falls.
+
+The side follows from rule R1 alone. An operation is *context-free* if one token's output depends on that
+token's activation and on fixed weights and on nothing else; every other operation is *context-aware*.
+
+A segment is a straight line of context-free operations over named values; `n` is the number of rows (one row
+a token), K the width of the input, R the number of output features. A context layer is one record of
+context-aware operations. Adding a family adds no operation here unless the family computes something new;
+`docs/numerics.md` gives the exact arithmetic of each.
+"""
+
+from enum import Enum
+
+import msgspec
+
+
+class Side(Enum):
+    """Which memory an operation belongs to."""
+
+    CONTEXT_FREE = "context-free"
+    CONTEXT_AWARE = "context-aware"
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """One entry of the closed list: what `twofold inspect` and the docs print."""
+
+    name: str
+    side: Side
+    shapes: str
+    rule: str
+
+
+class Embed(msgspec.Struct, frozen=True, tag=True):
+    """out[n, K] f32 = weight[ids[n, 1]]; ids i32, each in [0, vocabulary)."""
+
+    ids: str
+    weight: str
+    out: str
+
+
+class RMSNorm(msgspec.Struct, frozen=True, tag=True):
+    """out[n, K] f32 = x / sqrt(mean(x²) + epsilon) · weight[K] (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+
+    x: str
+    weight: str
+    epsilon: float
+    out: str
+
+
+class Linear(msgspec.Struct, frozen=True, tag=True):
+    """out[n, R] f32 = x[n, K] · weight[R, K]ᵀ; quantised weights meet activations rounded to int8 blocks of 32."""
+
+    x: str
+    weight: str
+    out: str
+
+
+class SwiGLU(msgspec.Struct, frozen=True, tag=True):
+    """out[n, K] f32 = gate / (1 + exp(-gate)) · up (Shazeer 2020, arXiv 2002.05202)."""
+
+    gate: str
+    up: str
+    out: str
+
+
+class Add(msgspec.Struct, frozen=True, tag=True):
+    """out[n, K] f32 = a + b: the residual."""
+
+    a: str
+    b: str
+    out: str
+
+
+WeightOperation = Embed | RMSNorm | Linear | SwiGLU | Add
+
+
+class Rotary(msgspec.Struct, frozen=True):
+    """Rotary position embedding (Su et al. 2021, arXiv 2104.09864); context parameters only.
+
+    `frequencies` f32[head_dim / 2], radians a position. `interleaved`: the pair i is (2i, 2i+1), else it is
+    (i, i + head_dim / 2).
+    """
+
+    frequencies: tuple[float, ...]
+    interleaved: bool
+
+
+class Attention(msgspec.Struct, frozen=True, tag=True):
+    """The context-aware operations of one layer: rotate q and k, append k and v to the KV cache, attend.
+
+    Takes planes q f16[n, heads · head_dim], k and v f16[n, kv_heads · head_dim]; gives attended
+    f16[n, heads · head_dim]. Grouped heads: query head h reads KV head h // (heads / kv_heads)
+    (Ainslie et al. 2023, arXiv 2305.13245).
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    scale: float
+    rotary: Rotary
+
+    @property
+    def context_bytes(self) -> int:
+        """Bytes the KV cache of this layer grows by with each token (K and V, f16)."""
+        return 2 * 2 * self.kv_heads * self.head_dim
+
+
+ContextLayer = Attention  # a union once a second kind of context layer exists
+
+KINDS: tuple[Kind, ...] = (
+    Kind("embed", Side.CONTEXT_FREE, "ids i32[n,1] → f32[n,K]", "R1: a table look-up by this token's id alone"),
+    Kind("rms_norm", Side.CONTEXT_FREE, "f32[n,K] → f32[n,K]", "R1: this row and fixed weights"),
+    Kind("linear", Side.CONTEXT_FREE, "[n,K] → f32[n,R]", "R1: this row and fixed weights"),
+    Kind("swiglu", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
+    Kind("add", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
+    Kind("rotary", Side.CONTEXT_AWARE, "f16[n,h·d] → f32[n,h·d]", "R1: reads where in the session the token stands"),
+    Kind("append", Side.CONTEXT_AWARE, "f16[n,kv·d] ×2 → KV cache", "R1: writes what the session has seen"),
+    Kind("attend", Side.CONTEXT_AWARE, "f32[n,h·d], KV cache → f16[n,h·d]", "R1: reads what the session has seen"),
+    Kind("sample", Side.CONTEXT_AWARE, "f32[1,V] → id", "R1: reads the session's seed, position and settings"),
+    Kind("tokenise", Side.CONTEXT_AWARE, "text ↔ ids", "R1: reads the text before and after"),
+)
+BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
+
+_NAMES: dict[type, str] = {Embed: "embed", RMSNorm: "rms_norm", Linear: "linear", SwiGLU: "swiglu", Add: "add"}
+
+
+def kind_of(operation: WeightOperation) -> Kind:
+    """The entry of the closed list that an operation of a segment belongs to."""
+    return BY_NAME[_NAMES[type(operation)]]
+
+
+CONTEXT_KINDS: dict[type, tuple[str, ...]] = {Attention: ("rotary", "append", "attend")}
+
+
+def inputs_of(operation: WeightOperation) -> tuple[str, ...]:
+    """Names of the values an operation reads."""
+    match operation:
+        case Embed():
+            return (operation.ids,)
+        case RMSNorm() | Linear():
+            return (operation.x,)
+        case SwiGLU():
+            return (operation.gate, operation.up)
+        case Add():
+            return (operation.a, operation.b)
+
+
+def weight_of(operation: WeightOperation) -> str | None:
+    """Name of the tensor an operation holds, if any."""
+    return None if isinstance(operation, SwiGLU | Add) else operation.weight

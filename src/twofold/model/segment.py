@@ -1,0 +1,69 @@
+"""Segments and the planes that cross the cut between the two memories.
+
+    segment 0 ──planes──▶ context layer 0 ──planes──▶ segment 1 ─ … ─▶ context layer L-1 ──▶ segment L ──▶ logits
+
+A model of L layers is L + 1 segments with L context layers between them. A plane is a matrix with one row a
+token; its dtype is part of the numerics: a value is rounded to it at the cut, whether the cut is crossed
+inside one process or between two hosts (R5).
+"""
+
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from twofold.errors import InternalError
+from twofold.model.operations import Embed, WeightOperation, inputs_of
+
+Dtype = Literal["f32", "f16", "i32"]
+NUMPY: dict[str, np.dtype[np.generic]] = {
+    "f32": np.dtype("<f4"),
+    "f16": np.dtype("<f2"),
+    "i32": np.dtype("<i4"),
+}
+
+
+class Plane(msgspec.Struct, frozen=True):
+    """One matrix that crosses the cut: `width` values of `dtype` a row."""
+
+    name: str
+    width: int
+    dtype: Dtype
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.width * NUMPY[self.dtype].itemsize
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """What one segment takes and gives."""
+
+    takes: tuple[Plane, ...]
+    gives: tuple[Plane, ...]
+
+    def bytes_per_row(self) -> tuple[int, int]:
+        """Bytes a row carries into the segment and out of it."""
+        return sum(p.row_bytes for p in self.takes), sum(p.row_bytes for p in self.gives)
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """A straight line of context-free operations from the planes it takes to the planes it gives."""
+
+    cut: Cut
+    operations: tuple[WeightOperation, ...]
+
+
+def check_segment(index: int, segment: Segment) -> None:
+    """Raise InternalError unless every value is made before it is read and every plane given is made."""
+    known = {plane.name for plane in segment.cut.takes}
+    for operation in segment.operations:
+        for name in inputs_of(operation):
+            if name not in known:
+                raise InternalError(f"segment {index}: {type(operation).__name__} reads '{name}' before it is made")
+        known.add(operation.out)
+    for plane in segment.cut.gives:
+        if plane.name not in known:
+            raise InternalError(f"segment {index}: gives plane '{plane.name}' that no operation makes")
+    if any(isinstance(op, Embed) for op in segment.operations) != (index == 0):
+        raise InternalError(f"segment {index}: token ids enter in segment 0 and nowhere else")

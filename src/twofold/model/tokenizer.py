@@ -1,0 +1,296 @@
+"""Text to token ids and back: byte-level BPE, built from what a GGUF file says about its tokenizer.
+
+    text ──split at special tokens──split by `pre`──bytes as letters──BPE merges──> ids
+    ids ──token_bytes──join──UTF-8 (damaged sequences become U+FFFD)──> text
+
+`TokenizerData` is the whole description and is plain data: it travels to a context processor that has no
+model file. `Tokenizer` runs it on the `tokenizers` library. How text is cut into words before the merges
+is the file's `tokenizer.ggml.pre`; the cuts we know, and their sources, are in `PRE_TOKENIZERS`.
+
+Sources: GGUF specification, section "Tokenizer"; Radford et al. 2019 (GPT-2), byte-level BPE.
+"""
+
+import codecs
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from tokenizers import AddedToken, Regex, models, pre_tokenizers
+from tokenizers import Tokenizer as Engine
+
+from twofold.errors import ModelError, RequestError
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
+_TYPES = frozenset((NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED))
+_SPECIAL = frozenset((UNKNOWN, CONTROL))
+
+
+class PreTokenizer(msgspec.Struct, frozen=True):
+    """How one kind of model cuts text into words before BPE."""
+
+    steps: tuple[pre_tokenizers.PreTokenizer, ...]
+    whole_words: bool = False  # a word that is a token is taken as it is, without merging
+    add_bos: bool = False  # where the file does not say
+
+
+_BYTES_AS_LETTERS = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+_GPT2_WORDS = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+_LLAMA3_WORDS = Regex(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+# Sources: the published tokenizer.json of openai-community/gpt2, HuggingFaceTB/SmolLM2-135M-Instruct and
+# meta-llama/Meta-Llama-3-8B. The fidelity tests hold each equal to llama.cpp.
+PRE_TOKENIZERS: dict[str, PreTokenizer] = {
+    "gpt-2": PreTokenizer((_GPT2_WORDS,)),
+    "smollm": PreTokenizer((pre_tokenizers.Digits(individual_digits=True), _GPT2_WORDS)),
+    "llama-bpe": PreTokenizer(
+        (pre_tokenizers.Split(_LLAMA3_WORDS, "isolated"), _BYTES_AS_LETTERS), whole_words=True, add_bos=True
+    ),
+}
+
+
+def _letter_bytes() -> dict[str, int]:
+    """GPT-2's writing of bytes as printable letters: 188 stand for themselves, the rest for U+0100 on."""
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
+
+
+_LETTER_BYTES = _letter_bytes()
+
+
+class TokenizerData(msgspec.Struct, frozen=True):
+    """A tokenizer as data; an instance that exists is valid, from a file or from a peer.
+
+    `token_types` holds GGUF's 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, one a token;
+    `merges` holds "left right", best first. Raises ModelError (see `_check`) when it cannot be used.
+    """
+
+    model: str
+    pre: str
+    tokens: list[str]
+    token_types: list[int]
+    merges: list[str]
+    bos_id: int | None = None
+    eos_id: int | None = None
+    unknown_id: int | None = None
+    padding_id: int | None = None
+    end_of_turn_ids: list[int] = []
+    add_bos: bool = False
+    add_eos: bool = False
+    chat_template: str | None = None
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, object]) -> "TokenizerData":
+        """The tokenizer of a GGUF file with this metadata.
+
+        Raises ModelError, one line, for a missing key, a value of another type, or a tokenizer that is
+        damaged or not supported.
+        """
+        _check_kind(_required(metadata, "ggml.model", str), _required(metadata, "ggml.pre", str))
+        pre = _required(metadata, "ggml.pre", str)
+        turn_ends = (_optional(metadata, f"ggml.{name}_token_id", int) for name in ("eot", "eom"))
+        add_bos = _optional(metadata, "ggml.add_bos_token", bool)
+        return cls(
+            model=_required(metadata, "ggml.model", str),
+            pre=pre,
+            tokens=_required(metadata, "ggml.tokens", list[str]),
+            token_types=_required(metadata, "ggml.token_type", list[int]),
+            merges=_required(metadata, "ggml.merges", list[str]),
+            bos_id=_optional(metadata, "ggml.bos_token_id", int),
+            eos_id=_optional(metadata, "ggml.eos_token_id", int),
+            unknown_id=_optional(metadata, "ggml.unknown_token_id", int),
+            padding_id=_optional(metadata, "ggml.padding_token_id", int),
+            end_of_turn_ids=[token_id for token_id in turn_ends if token_id is not None],
+            add_bos=PRE_TOKENIZERS[pre].add_bos if add_bos is None else add_bos,
+            add_eos=bool(_optional(metadata, "ggml.add_eos_token", bool)),
+            chat_template=_optional(metadata, "chat_template", str),
+        )
+
+
+_REMEDY = "fetch the model again or convert it with a current converter"
+
+
+def _required(metadata: Mapping[str, object], key: str, kind: Any) -> Any:
+    if f"tokenizer.{key}" not in metadata:
+        raise ModelError(f"the model's metadata has no tokenizer.{key}; {_REMEDY}")
+    return _optional(metadata, key, kind)
+
+
+def _optional(metadata: Mapping[str, object], key: str, kind: Any) -> Any:
+    value = metadata.get(f"tokenizer.{key}")
+    if value is None:
+        return None
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise ModelError(f"the model's tokenizer.{key} has the wrong type: {error}; {_REMEDY}") from None
+
+
+def _check(data: TokenizerData) -> None:
+    """Raise ModelError unless every part of `data` is supported and consistent with the others."""
+    _check_kind(data.model, data.pre)
+    vocabulary = frozenset(data.tokens)
+    _check_tokens(data, vocabulary)
+    _check_ids(data)
+    for i, merge in enumerate(data.merges):
+        left, space, right = merge.partition(" ")
+        if not (left and space and right) or " " in right:
+            raise ModelError(f"tokenizer merge {i} is {merge[:60]!r}, not two tokens and a space; {_REMEDY}")
+        for token in (left, right, left + right):
+            if token not in vocabulary:
+                raise ModelError(
+                    f"tokenizer merge {i} names {token[:60]!r}, which is not in the vocabulary; {_REMEDY}"
+                )
+
+
+def _check_kind(model: str, pre: str) -> None:
+    if model != "gpt2":
+        raise ModelError(
+            f"the tokenizer model {model[:60]!r} is not supported; supported: 'gpt2' (byte-level BPE)"
+        )
+    if pre not in PRE_TOKENIZERS:
+        known = ", ".join(repr(name) for name in sorted(PRE_TOKENIZERS))
+        raise ModelError(f"the tokenizer's pre-tokenizer {pre[:60]!r} is not supported; supported: {known}")
+
+
+def _check_tokens(data: TokenizerData, vocabulary: frozenset[str]) -> None:
+    count = len(data.tokens)
+    if len(data.token_types) != count:
+        raise ModelError(f"the tokenizer has {count} tokens, {len(data.token_types)} token types; {_REMEDY}")
+    if len(vocabulary) != count:
+        seen: set[str] = set()
+        twice = next(token for token in data.tokens if token in seen or seen.add(token))  # type: ignore[func-returns-value]
+        raise ModelError(f"the tokenizer has the token {twice[:60]!r} twice; {_REMEDY}")
+    if "" in vocabulary:
+        raise ModelError(f"token {data.tokens.index('')} of the tokenizer is empty; {_REMEDY}")
+    unknown_types = set(data.token_types) - _TYPES
+    if unknown_types:
+        kind = min(unknown_types)
+        raise ModelError(
+            f"token {data.token_types.index(kind)} has type {kind}, which a gpt2 tokenizer has not; {_REMEDY}"
+        )
+
+
+def _check_ids(data: TokenizerData) -> None:
+    named = {"bos": data.bos_id, "eos": data.eos_id, "unknown": data.unknown_id, "padding": data.padding_id}
+    named |= {f"end of turn {i}": token_id for i, token_id in enumerate(data.end_of_turn_ids)}
+    for name, token_id in named.items():
+        if token_id is not None and not 0 <= token_id < len(data.tokens):
+            raise ModelError(
+                f"the tokenizer's {name} id {token_id} is outside its {len(data.tokens)} tokens; {_REMEDY}"
+            )
+    for name, wanted, token_id in (("bos", data.add_bos, data.bos_id), ("eos", data.add_eos, data.eos_id)):
+        if wanted and token_id is None:
+            raise ModelError(f"the tokenizer is to add {name} to a text but names no {name} id; {_REMEDY}")
+
+
+class Tokenizer:
+    """Encodes text and decodes ids of one vocabulary. Safe to share between threads."""
+
+    def __init__(self, data: TokenizerData) -> None:
+        self.data = data
+        self.vocab_size = len(data.tokens)
+        end_ids = [*data.end_of_turn_ids, *([] if data.eos_id is None else [data.eos_id])]
+        self.end_ids = frozenset(end_ids)  # a reply is complete at any of these
+        self.special_ids = frozenset(i for i, kind in enumerate(data.token_types) if kind in _SPECIAL)
+        self._bytes = [_token_bytes(*pair) for pair in zip(data.tokens, data.token_types, strict=True)]
+        bpe = models.BPE(
+            vocab={token: i for i, token in enumerate(data.tokens)},
+            merges=[(left, right) for left, _, right in (merge.partition(" ") for merge in data.merges)],
+            ignore_merges=PRE_TOKENIZERS[data.pre].whole_words,
+        )
+        self._plain = _engine(bpe, data, frozenset((USER_DEFINED,)))
+        self._special = _engine(bpe, data, frozenset((USER_DEFINED, *_SPECIAL)))
+
+    def encode(self, text: str, *, parse_special: bool = True, add_bos: bool | None = None) -> list[int]:
+        """The token ids of `text`.
+
+        `parse_special` reads control tokens written in the text as those tokens; without it they are
+        ordinary characters (for text that is not trusted). `add_bos` None does what the model file asks for
+        both ends; True or False decides about the beginning alone, and nothing is added to the end. A byte
+        that the vocabulary has no token for is left out, as everywhere else (SmolLM2 lacks U+0004).
+        Raises RequestError for text with a lone surrogate, and for `add_bos` where there is no such token.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise RequestError(
+                f"the text has a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}, "
+                "which no UTF-8 text can hold; remove it or put U+FFFD in its place"
+            ) from None
+        engine = self._special if parse_special else self._plain
+        ids: list[int] = engine.encode(text, add_special_tokens=False).ids
+        data = self.data
+        if data.add_bos if add_bos is None else add_bos:
+            if data.bos_id is None:
+                raise RequestError("this model has no beginning-of-sequence token; encode without add_bos")
+            ids.insert(0, data.bos_id)
+        if add_bos is None and data.add_eos and data.eos_id is not None:
+            ids.append(data.eos_id)
+        return ids
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token stands for: its text for a special token, nothing for an unused one.
+
+        Raises RequestError for an id outside the vocabulary.
+        """
+        if not 0 <= token_id < self.vocab_size:
+            raise RequestError(
+                f"token id {token_id} is not in the vocabulary; the ids are 0 to {self.vocab_size - 1}"
+            )
+        return self._bytes[token_id]
+
+    def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
+        """The text of `ids`; bytes that are not UTF-8 become U+FFFD, special tokens are left out if asked."""
+        stream = TextStream(self, skip_special=skip_special)
+        return stream.push_bytes(b"".join(map(stream.bytes_of, ids))) + stream.finish()
+
+
+class TextStream:
+    """Decodes one reply id by id; the pieces joined are `Tokenizer.decode` of all its ids."""
+
+    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
+        self._tokenizer = tokenizer
+        self._skipped = tokenizer.special_ids if skip_special else frozenset()
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token_id: int) -> str:
+        """The text that became certain with this token; "" while a character is incomplete."""
+        return self.push_bytes(self.bytes_of(token_id))
+
+    def push_bytes(self, data: bytes) -> str:
+        """The same for bytes."""
+        return self._decoder.decode(data)
+
+    def bytes_of(self, token_id: int) -> bytes:
+        """The bytes this stream shows for a token: none for a special one that is to be skipped."""
+        return b"" if token_id in self._skipped else self._tokenizer.token_bytes(token_id)
+
+    def finish(self) -> str:
+        """What is left at the end: "", or U+FFFD for an incomplete character. The stream can start anew."""
+        rest = self._decoder.decode(b"", final=True)
+        self._decoder.reset()
+        return rest
+
+
+def _token_bytes(text: str, kind: int) -> bytes:
+    if kind == UNUSED:
+        return b""
+    if kind == NORMAL and all(letter in _LETTER_BYTES for letter in text):
+        return bytes(_LETTER_BYTES[letter] for letter in text)
+    return text.encode(errors="replace")
+
+
+def _engine(bpe: models.BPE, data: TokenizerData, matched: frozenset[int]) -> Engine:
+    """The library's tokenizer that finds tokens of the `matched` types in the text before anything else."""
+    engine = Engine(bpe)
+    engine.pre_tokenizer = pre_tokenizers.Sequence(list(PRE_TOKENIZERS[data.pre].steps))
+    found = [text for text, kind in zip(data.tokens, data.token_types, strict=True) if kind in matched]
+    engine.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in found])
+    return engine
