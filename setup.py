@@ -45,14 +45,31 @@ class BuildNative(build_ext):
         """Compile and link one shared object; raise SystemExit with one line if that fails."""
         cc, objects = compiler(), Path(self.build_temp)
         objects.mkdir(parents=True, exist_ok=True)
-        jobs = [(source, [], source.stem) for source in sorted(NATIVE.glob("*.c")) if source.name not in INCLUDED]
-        jobs += [(NATIVE / "level.c", [*flags, f"-DLEVEL={name}"], f"level_{name}") for name, flags in LEVELS.items()]
-        commands = [[*cc, *FLAGS, *flags, "-c", str(source), "-o", str(objects / f"{stem}.o")] for source, flags, stem in jobs]
+        jobs = [
+            (source, [], source.stem) for source in sorted(NATIVE.glob("*.c")) if source.name not in INCLUDED
+        ]
+        jobs += [
+            (NATIVE / "level.c", [*flags, f"-DLEVEL={name}"], f"level_{name}")
+            for name, flags in LEVELS.items()
+        ]
+        commands = [
+            [*cc, *FLAGS, *flags, "-c", str(source), "-o", str(objects / f"{stem}.o")]
+            for source, flags, stem in jobs
+        ]
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             list(threads.map(run, commands))
         output = Path(self.get_ext_fullpath(ext.name))
         output.parent.mkdir(parents=True, exist_ok=True)
-        run([*cc, "-shared", "-pthread", *(str(objects / f"{stem}.o") for _, _, stem in jobs), "-o", str(output)])
+        run(
+            [
+                *cc,
+                "-shared",
+                "-pthread",
+                *(str(objects / f"{stem}.o") for _, _, stem in jobs),
+                "-o",
+                str(output),
+            ]
+        )
 
 
 def run(command: list[str]) -> None:

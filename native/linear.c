@@ -9,76 +9,62 @@ INLINE void prefetch_block(const void *block, int bytes) {
   for (int i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)block + AHEAD + i, 0, 2);
 }
 
-/* sums[n] of one block of 4-bit weights: 32 columns, lanes v of the panel */
-INLINE void dot_block_4(const int rows, const uint8_t (*q)[64], int v, const int8_t *x, i32v *sum) {
+/* sum[n] += one block of 32 columns, lanes v of the panel, by activations `pitch` bytes a row apart */
+INLINE void dot_4(const int rows, const int pitch, const uint8_t (*q)[64], int v, const int8_t *x, i32v *sum) {
   UNROLL for (int j = 0; j < 4; j++) {
     u8v w = load_bytes(q[j] + 4 * LANES * v), low = low_nibbles(w), high = high_nibbles(w);
-    UNROLL for (int n = 0; n < rows; n++) sum[n] = dot_u4(sum[n], low, splat4(x + 32 * n + 4 * j));
-    UNROLL for (int n = 0; n < rows; n++) sum[n] = dot_u4(sum[n], high, splat4(x + 32 * n + 16 + 4 * j));
+    UNROLL for (int n = 0; n < rows; n++) sum[n] = dot_u4(sum[n], low, splat4(x + pitch * n + 4 * j));
+    UNROLL for (int n = 0; n < rows; n++) sum[n] = dot_u4(sum[n], high, splat4(x + pitch * n + 16 + 4 * j));
+  }
+}
+INLINE void dot_8(const int rows, const int pitch, const uint8_t (*q)[64], int v, const int8_t *x, i32v *sum) {
+  UNROLL for (int j = 0; j < 8; j++) {
+    u8v w = load_bytes(q[j] + 4 * LANES * v);
+    UNROLL for (int n = 0; n < rows; n++) sum[n] = dot_q8(sum[n], w, splat4(x + pitch * n + 4 * j));
   }
 }
 
-INLINE void tile_q4_1(const int rows, const void *panel, int64_t width, const float *unused, struct activations x, f32v (*y)[NV]) {
-  (void)unused;
-  UNROLL for (int v = 0; v < NV; v++) {
-    const struct q4_1 *w = panel; const int8_t *q = x.q; const struct scale *s = x.scale;
-    f32v total[TILE];
-    UNROLL for (int n = 0; n < rows; n++) total[n] = (f32v){0};
-    for (int64_t g = 0; g < width / 32; g++, w++, q += 32 * rows, s += rows) {
-      prefetch_block(w, sizeof *w);
-      i32v sum[TILE];
-      UNROLL for (int n = 0; n < rows; n++) sum[n] = (i32v){0};
-      dot_block_4(rows, w->q, v, q, sum);
-      f32v d = load_half(w->d + LANES * v), m = load_half(w->m + LANES * v);
-      UNROLL for (int n = 0; n < rows; n++) total[n] = total[n] + (to_float(sum[n]) * (d * s[n].d) + m * s[n].d_sum);
-    }
-    UNROLL for (int n = 0; n < rows; n++) y[n][v] = total[n];
+/* Block formats. `fine` activations are 16 bits, high bytes first: the high bytes' sum is shifted up by 8 and
+ * the low bytes are added to it, all exact. `start(sum)` is what the format adds for the sum of the activations,
+ * `finish` turns the block's integer into its share of the total. */
+#define BLOCK_TILE(name, dot, start, finish)                                                                      \
+  INLINE void tile_##name(const int rows, const int fine, const void *panel, int64_t width, struct activations x, \
+                          f32v (*y)[NV]) {                                                                        \
+    const int pitch = fine ? 64 : 32;                                                                             \
+    UNROLL for (int v = 0; v < NV; v++) {                                                                         \
+      const struct name *w = panel;                                                                               \
+      const int8_t *q = x.q;                                                                                      \
+      const struct scale *s = x.scale;                                                                            \
+      f32v total[TILE];                                                                                           \
+      UNROLL for (int n = 0; n < rows; n++) total[n] = (f32v){0};                                                 \
+      for (int64_t g = 0; g < width / 32; g++, w++, q += pitch * rows, s += rows) {                               \
+        prefetch_block(w, sizeof *w);                                                                             \
+        i32v sum[TILE];                                                                                           \
+        UNROLL for (int n = 0; n < rows; n++) sum[n] = fine ? (i32v){0} : start(s[n].sum);                        \
+        dot(rows, pitch, w->q, v, q, sum);                                                                        \
+        if (fine) {                                                                                               \
+          UNROLL for (int n = 0; n < rows; n++) sum[n] = (sum[n] << 8) + start(s[n].sum);                         \
+          dot(rows, pitch, w->q, v, q + 32, sum);                                                                 \
+        }                                                                                                         \
+        f32v d = load_half(w->d + LANES * v);                                                                     \
+        finish                                                                                                    \
+      }                                                                                                           \
+      UNROLL for (int n = 0; n < rows; n++) y[n][v] = total[n];                                                   \
+    }                                                                                                             \
   }
-}
-
-INLINE void tile_q4_0(const int rows, const void *panel, int64_t width, const float *unused, struct activations x, f32v (*y)[NV]) {
-  (void)unused;
-  UNROLL for (int v = 0; v < NV; v++) {
-    const struct q4_0 *w = panel; const int8_t *q = x.q; const struct scale *s = x.scale;
-    f32v total[TILE];
-    UNROLL for (int n = 0; n < rows; n++) total[n] = (f32v){0};
-    for (int64_t g = 0; g < width / 32; g++, w++, q += 32 * rows, s += rows) {
-      prefetch_block(w, sizeof *w);
-      i32v sum[TILE];
-      UNROLL for (int n = 0; n < rows; n++) sum[n] = isplat(-8 * s[n].sum);
-      dot_block_4(rows, w->q, v, q, sum);
-      f32v d = load_half(w->d + LANES * v);
-      UNROLL for (int n = 0; n < rows; n++) total[n] = total[n] + to_float(sum[n]) * (d * s[n].d);
-    }
-    UNROLL for (int n = 0; n < rows; n++) y[n][v] = total[n];
-  }
-}
-
-INLINE void tile_q8_0(const int rows, const void *panel, int64_t width, const float *unused, struct activations x, f32v (*y)[NV]) {
-  (void)unused;
-  UNROLL for (int v = 0; v < NV; v++) {
-    const struct q8_0 *w = panel; const int8_t *q = x.q; const struct scale *s = x.scale;
-    f32v total[TILE];
-    UNROLL for (int n = 0; n < rows; n++) total[n] = (f32v){0};
-    for (int64_t g = 0; g < width / 32; g++, w++, q += 32 * rows, s += rows) {
-      prefetch_block(w, sizeof *w);
-      i32v sum[TILE];
-      UNROLL for (int n = 0; n < rows; n++) sum[n] = q8_start(s[n].sum);
-      UNROLL for (int j = 0; j < 8; j++) {
-        u8v b = load_bytes(w->q[j] + 4 * LANES * v);
-        UNROLL for (int n = 0; n < rows; n++) sum[n] = dot_q8(sum[n], b, splat4(q + 32 * n + 4 * j));
-      }
-      f32v d = load_half(w->d + LANES * v);
-      UNROLL for (int n = 0; n < rows; n++) total[n] = total[n] + to_float(sum[n]) * (d * s[n].d);
-    }
-    UNROLL for (int n = 0; n < rows; n++) y[n][v] = total[n];
-  }
-}
+#define SCALED UNROLL for (int n = 0; n < rows; n++) total[n] = total[n] + to_float(sum[n]) * (d * s[n].d);
+#define SCALED_AND_OFFSET                                                                                         \
+  f32v m = load_half(w->m + LANES * v);                                                                           \
+  UNROLL for (int n = 0; n < rows; n++) total[n] = total[n] + (to_float(sum[n]) * (d * s[n].d) + m * s[n].d_sum);
+INLINE i32v q4_0_start(int32_t sum) { return isplat(-8 * sum); }
+INLINE i32v q4_1_start(int32_t sum) { (void)sum; return (i32v){0}; }
+BLOCK_TILE(q4_0, dot_4, q4_0_start, SCALED)
+BLOCK_TILE(q4_1, dot_4, q4_1_start, SCALED_AND_OFFSET)
+BLOCK_TILE(q8_0, dot_8, q8_start, SCALED)
 
 /* float weights of any width in bytes: `get` loads LANES of them */
 #define FLOAT_TILE(name, type, get)                                                                             \
-  INLINE void tile_##name(const int rows, const void *panel, int64_t width, const float *x, struct activations unused, f32v (*y)[NV]) { \
-    (void)unused;                                                                                               \
+  INLINE void tile_##name(const int rows, const void *panel, int64_t width, const float *x, f32v (*y)[NV]) {    \
     UNROLL for (int v = 0; v < NV; v++) {                                                                       \
       const type *w = (const type *)panel + LANES * v;                                                          \
       f32v total[TILE];                                                                                         \
@@ -95,37 +81,42 @@ FLOAT_TILE(f16, uint16_t, load_half)
 FLOAT_TILE(bf16, uint16_t, load_bf16)
 
 /* one function a format and a number of rows, so that sums stay in registers */
-typedef void tile_function(const void *panel, int64_t width, const float *x, struct activations xq, f32v (*y)[NV]);
-#define SIZED(name, n)                                                                                            \
-  NOINLINE void name##_##n(const void *panel, int64_t width, const float *x, struct activations xq, f32v (*y)[NV]) { \
-    tile_##name(n, panel, width, x, xq, y);                                                                       \
-  }
+typedef void float_function(const void *panel, int64_t width, const float *x, f32v (*y)[NV]);
+typedef void block_function(const void *panel, int64_t width, struct activations x, f32v (*y)[NV]);
+#define FLOAT_SIZED(name, n) \
+  NOINLINE void name##_##n(const void *p, int64_t k, const float *x, f32v (*y)[NV]) { tile_##name(n, p, k, x, y); }
+#define BLOCK_SIZED(name, n)                                                                                            \
+  NOINLINE void name##_##n(const void *p, int64_t k, struct activations x, f32v (*y)[NV]) { tile_##name(n, 0, p, k, x, y); } \
+  NOINLINE void name##_fine_##n(const void *p, int64_t k, struct activations x, f32v (*y)[NV]) { tile_##name(n, 1, p, k, x, y); }
 #if TILE == 12
-#define SIZES(name)                                                                                              \
-  SIZED(name, 1) SIZED(name, 2) SIZED(name, 3) SIZED(name, 4) SIZED(name, 5) SIZED(name, 6)                      \
-  SIZED(name, 7) SIZED(name, 8) SIZED(name, 9) SIZED(name, 10) SIZED(name, 11) SIZED(name, 12)                   \
-  static tile_function *const name##_of[] = {0, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6,      \
-                                             name##_7, name##_8, name##_9, name##_10, name##_11, name##_12};
+#define EACH(sized, name)                                                                                       \
+  sized(name, 1) sized(name, 2) sized(name, 3) sized(name, 4) sized(name, 5) sized(name, 6)                     \
+  sized(name, 7) sized(name, 8) sized(name, 9) sized(name, 10) sized(name, 11) sized(name, 12)
+#define LIST(name) {0, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6,                              \
+                    name##_7, name##_8, name##_9, name##_10, name##_11, name##_12}
 #else
-#define SIZES(name)                                                                                              \
-  SIZED(name, 1) SIZED(name, 2) SIZED(name, 3) SIZED(name, 4)                                                    \
-  static tile_function *const name##_of[] = {0, name##_1, name##_2, name##_3, name##_4};
+#define EACH(sized, name) sized(name, 1) sized(name, 2) sized(name, 3) sized(name, 4)
+#define LIST(name) {0, name##_1, name##_2, name##_3, name##_4}
 #endif
-SIZES(f32) SIZES(f16) SIZES(bf16) SIZES(q4_0) SIZES(q4_1) SIZES(q8_0)
+#define FLOATS(name) EACH(FLOAT_SIZED, name) static float_function *const name##_of[] = LIST(name);
+#define BLOCKS(name) \
+  EACH(BLOCK_SIZED, name) static block_function *const name##_of[2][TILE + 1] = {LIST(name), LIST(name##_fine)};
+FLOATS(f32) FLOATS(f16) FLOATS(bf16)
+BLOCKS(q4_0) BLOCKS(q4_1) BLOCKS(q8_0)
 
-static void linear(const struct matrix *w, int64_t panel, const float *x, struct activations xq, struct tile tile, float *y) {
+static void linear(const struct matrix *w, int64_t panel, const float *x, struct activations xq, int fine, struct tile tile, float *y) {
   f32v out[TILE][NV];
   const int64_t width = w->width, blocks = width / 32, first = tile.first, n = tile.count;
-  struct activations at = {xq.q + first * width, xq.scale + first * blocks};
+  struct activations at = {xq.q + first * width * (fine ? 2 : 1), xq.scale + first * blocks};
   const float *rows = x + first * width;
   const char *data = w->data;
   switch (w->format) {
-    case FORMAT_F32: f32_of[n](data + panel * width * 64, width, rows, at, out); break;
-    case FORMAT_F16: f16_of[n](data + panel * width * 32, width, rows, at, out); break;
-    case FORMAT_BF16: bf16_of[n](data + panel * width * 32, width, rows, at, out); break;
-    case FORMAT_Q4_0: q4_0_of[n](data + panel * blocks * (int64_t)sizeof(struct q4_0), width, rows, at, out); break;
-    case FORMAT_Q4_1: q4_1_of[n](data + panel * blocks * (int64_t)sizeof(struct q4_1), width, rows, at, out); break;
-    default: q8_0_of[n](data + panel * blocks * (int64_t)sizeof(struct q8_0), width, rows, at, out); break;
+    case FORMAT_F32: f32_of[n](data + panel * width * 64, width, rows, out); break;
+    case FORMAT_F16: f16_of[n](data + panel * width * 32, width, rows, out); break;
+    case FORMAT_BF16: bf16_of[n](data + panel * width * 32, width, rows, out); break;
+    case FORMAT_Q4_0: q4_0_of[fine][n](data + panel * blocks * (int64_t)sizeof(struct q4_0), width, at, out); break;
+    case FORMAT_Q4_1: q4_1_of[fine][n](data + panel * blocks * (int64_t)sizeof(struct q4_1), width, at, out); break;
+    default: q8_0_of[fine][n](data + panel * blocks * (int64_t)sizeof(struct q8_0), width, at, out); break;
   }
   const int64_t left = w->rows - panel * PANEL;
   for (int64_t r = 0; r < n; r++)

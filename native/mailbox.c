@@ -19,15 +19,16 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include "twofold.h"
 
 struct mailbox {
     _Atomic uint32_t word;
     _Atomic uint32_t asleep;
 };
 
-long tf_mailbox_wait(struct mailbox *box, uint32_t expected_not, long spin_ns, long timeout_ns);
-void tf_mailbox_ring(struct mailbox *box, uint32_t word);
-void tf_mailbox_wake(struct mailbox *box);
+EXPORT long tf_mailbox_wait(struct mailbox *box, uint32_t expected_not, long spin_ns, long timeout_ns);
+EXPORT void tf_mailbox_ring(struct mailbox *box, uint32_t word);
+EXPORT void tf_mailbox_wake(struct mailbox *box);
 
 enum { PAUSES_PER_CLOCK = 32 };
 
@@ -68,7 +69,7 @@ static int spin(struct mailbox *box, uint32_t expected_not, long spin_ns)
  * Returns the word as it is then, changed or not: a signal or a wake ends the sleep early, so that the
  * caller can look around and wait again.
  */
-long tf_mailbox_wait(struct mailbox *box, uint32_t expected_not, long spin_ns, long timeout_ns)
+EXPORT long tf_mailbox_wait(struct mailbox *box, uint32_t expected_not, long spin_ns, long timeout_ns)
 {
     if (!spin(box, expected_not, spin_ns) && timeout_ns > 0) {
         struct timespec limit = {timeout_ns / 1000000000L, timeout_ns % 1000000000L};
@@ -81,13 +82,13 @@ long tf_mailbox_wait(struct mailbox *box, uint32_t expected_not, long spin_ns, l
 }
 
 /* Wake the waiter without a new word. */
-void tf_mailbox_wake(struct mailbox *box)
+EXPORT void tf_mailbox_wake(struct mailbox *box)
 {
     syscall(SYS_futex, &box->word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
 /* Store a new word and wake the waiter if it sleeps. */
-void tf_mailbox_ring(struct mailbox *box, uint32_t word)
+EXPORT void tf_mailbox_ring(struct mailbox *box, uint32_t word)
 {
     atomic_store(&box->word, word);
     if (atomic_load(&box->asleep))

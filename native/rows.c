@@ -17,20 +17,28 @@ static void rms_norm(const float *x, const float *w, float epsilon, int64_t widt
   for (int64_t k = 0; k < width; k += LANES) store(y + k, (load(x + k) * inverse) * load(w + k));
 }
 
-static void quantise(const float *x, int64_t width, struct activations out, int64_t row, struct tile tile) {
+INLINE void store_bytes(int8_t *p, i32v v) { i8q b = __builtin_convertvector(v, i8q); memcpy(p, &b, sizeof b); }
+
+static void quantise(const float *x, int64_t width, struct activations out, int fine, int64_t row, struct tile tile) {
   const int64_t blocks = width / 32, place = row - tile.first;
+  const float levels = fine ? 32512.0f : 127.0f;
   for (int64_t g = 0; g < blocks; g++, x += 32) {
     const int64_t at = tile.first * blocks + g * tile.count + place;
     f32v top = (f32v){0};
     UNROLL for (int v = 0; v < 2 * NV; v++) top = max_of(abs_of(load(x + LANES * v)), top);
     float most = 0;
     for (int i = 0; i < LANES; i++) most = top[i] > most ? top[i] : most;
-    const float inverse = most > 0x1p-100f ? 127.0f / most : 0.0f, d = most > 0x1p-100f ? most / 127.0f : 0.0f;
+    const float inverse = most > 0x1p-100f ? levels / most : 0.0f, d = most > 0x1p-100f ? most / levels : 0.0f;
     i32v sums = (i32v){0};
     UNROLL for (int v = 0; v < 2 * NV; v++) { /* adding 1.5 · 2^23 rounds to nearest, ties to even */
       i32v q = (i32v)(load(x + LANES * v) * inverse + 12582912.0f) - 0x4b400000;
-      i8q bytes = __builtin_convertvector(q, i8q);
-      memcpy(out.q + 32 * at + LANES * v, &bytes, sizeof bytes);
+      i32v high = (q + 128) >> 8;
+      if (fine) {
+        store_bytes(out.q + 64 * at + LANES * v, high);
+        store_bytes(out.q + 64 * at + 32 + LANES * v, q - (high << 8));
+      } else {
+        store_bytes(out.q + 32 * at + LANES * v, q);
+      }
       sums = sums + q;
     }
     int32_t sum = 0;

@@ -16,7 +16,7 @@ struct step {
   const struct value *a, *b, *out;
   struct matrix weight;
   float epsilon;
-  int32_t reserved;
+  int32_t fine; /* activations of 16 bits */
 };
 struct segment_call {
   struct pool *pool;
@@ -57,7 +57,7 @@ static void quantise_rows(const struct segment_call *c, const struct step *s, in
   for (int64_t i = 0, n = tile_count(c); i < n; i++) {
     const struct tile tile = tile_of(c, i);
     for (int64_t r = tile.first; r < tile.first + tile.count; r++)
-      if (r >= from && r < to) c->level->quantise((const float *)at(c, s->a, r, 4), s->a->width, tiles_of(s->out), r, tile);
+      if (r >= from && r < to) c->level->quantise((const float *)at(c, s->a, r, 4), s->a->width, tiles_of(s->out), s->fine, r, tile);
   }
 }
 static void linear_panels(const struct segment_call *c, const struct step *s, int64_t from, int64_t to) {
@@ -65,7 +65,7 @@ static void linear_panels(const struct segment_call *c, const struct step *s, in
   float *y = (float *)at(c, s->out, 0, 4);
   const int64_t tiles = tile_count(c);
   for (int64_t panel = from; panel < to; panel++)
-    for (int64_t i = 0; i < tiles; i++) c->level->linear(&s->weight, panel, x, tiles_of(s->a), tile_of(c, i), y);
+    for (int64_t i = 0; i < tiles; i++) c->level->linear(&s->weight, panel, x, tiles_of(s->a), s->fine, tile_of(c, i), y);
 }
 
 static void run_steps(void *argument, int thread, int threads) {

@@ -26,8 +26,9 @@ struct q4_0 { uint16_t d[16]; uint8_t q[4][64]; };
 struct q4_1 { uint16_t d[16], m[16]; uint8_t q[4][64]; };
 struct q8_0 { uint16_t d[16]; uint8_t q[8][64]; };
 
-/* Activations rounded to int8 in blocks of 32, kept in tiles of rows so that one tile's block is contiguous:
- *   q [tile][block][row of tile]{ int8[32] },   scale [tile][block][row of tile]{ d, d · sum, sum, 0 } */
+/* Activations rounded to integers in blocks of 32, kept in tiles of rows so that one tile's block is contiguous:
+ *   q [tile][block][row of tile]{ int8[32] },   scale [tile][block][row of tile]{ d, d · sum, sum, 0 }
+ * Fine activations are 16 bits: { int8 high[32], int8 low[32] } with value 256 · high + low. */
 struct scale { float d, d_sum; int32_t sum, reserved; };
 struct activations { int8_t *q; struct scale *scale; };
 
@@ -61,13 +62,13 @@ struct level {
   int64_t tile; /* most rows of a tile */
   void (*embed)(const struct matrix *w, int64_t id, float *y);
   void (*rms_norm)(const float *x, const float *w, float epsilon, int64_t width, float *y);
-  void (*quantise)(const float *x, int64_t width, struct activations out, int64_t row, struct tile tile);
+  void (*quantise)(const float *x, int64_t width, struct activations out, int fine, int64_t row, struct tile tile);
   void (*swiglu)(const float *gate, const float *up, int64_t width, float *y);
   void (*add)(const float *a, const float *b, int64_t width, float *y);
   void (*widen)(const uint16_t *x, int64_t width, float *y);
   void (*narrow)(const float *x, int64_t width, uint16_t *y);
   /* y[row][16 panel ..] = x · w for the rows of one tile; x is float rows or activations by format */
-  void (*linear)(const struct matrix *w, int64_t panel, const float *x, struct activations xq, struct tile tile, float *y);
+  void (*linear)(const struct matrix *w, int64_t panel, const float *x, struct activations xq, int fine, struct tile tile, float *y);
   void (*rotate_append)(const struct attention *a, const struct attend_call *c, int64_t row);
   void (*attend)(const struct attention *a, const struct attend_call *c, int64_t row, int64_t kv_head);
   void (*exponential)(const float *x, int64_t width, float *y);

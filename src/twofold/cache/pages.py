@@ -77,4 +77,6 @@ class PageTable:
         assert sorted(held + self._free) == list(range(self.pages)), "a page is lost or held twice"
         for session, sequence in self._sequences.items():
             room = len(sequence.pages) * PAGE_POSITIONS
-            assert 0 <= sequence.length <= room, f"session {session}: {sequence.length} positions in room for {room}"
+            assert 0 <= sequence.length <= room, (
+                f"session {session}: {sequence.length} positions in room for {room}"
+            )

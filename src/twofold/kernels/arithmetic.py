@@ -54,15 +54,22 @@ def rms_norm(x: F32, weight: F32, epsilon: float) -> F32:
     return (x * inverse[:, None]) * weight
 
 
-def quantise(x: F32) -> tuple[I32, F32, I32]:
-    """Round rows x f32[n, K] to int8 in blocks of 32: (q i32[n, K/32, 32], d f32[n, K/32], sum of q i32[n, K/32])."""
+LEVELS = {8: f32(127), 16: f32(32512)}  # 32512 = 127 · 256: both bytes of a 16-bit activation fit int8
+
+
+def quantise(x: F32, bits: int) -> tuple[I32, F32, I32]:
+    """Round rows x f32[n, K] to integers of 8 or 16 bits in blocks of 32, x ≈ d · q.
+
+    Returns (q i32[n, K/32, 32], d f32[n, K/32], sum of q i32[n, K/32]).
+    """
+    levels = LEVELS[bits]
     blocks = x.reshape(len(x), -1, 32)
     most = np.abs(blocks).max(-1)
     used = most > f32(2.0**-100)
     safe = np.where(used, most, f32(1))
-    inverse = np.where(used, f32(127) / safe, f32(0)).astype(np.float32)
+    inverse = np.where(used, levels / safe, f32(0)).astype(np.float32)
     q = np.rint(blocks * inverse[..., None]).astype(np.int32)
-    return q, np.where(used, most / f32(127), f32(0)).astype(np.float32), q.sum(-1, dtype=np.int32)
+    return q, np.where(used, most / levels, f32(0)).astype(np.float32), q.sum(-1, dtype=np.int32)
 
 
 def swiglu(gate: F32, up: F32) -> F32:
@@ -93,7 +100,9 @@ def rotary_angles(positions: I64, frequencies: F32) -> tuple[F32, F32]:
 def rotate(x: F32, cosine: F32, sine: F32, *, interleaved: bool) -> F32:
     """Rotary embedding of x f32[heads, d] by one position's cosine and sine f32[d/2]."""
     half = x.shape[1] // 2
-    first, second = (slice(0, None, 2), slice(1, None, 2)) if interleaved else (slice(0, half), slice(half, None))
+    first, second = (
+        (slice(0, None, 2), slice(1, None, 2)) if interleaved else (slice(0, half), slice(half, None))
+    )
     out = np.empty_like(x)
     p, q = x[:, first], x[:, second]
     out[:, first] = p * cosine - q * sine
@@ -123,7 +132,9 @@ def attend(q: F32, k: F16, v: F16) -> F32:
     """Attention of one query head q f32[d] over k and v f16[t, d]: chunks of 64 positions merged in order."""
     top, total, value = f32(-np.inf), f32(0), np.zeros(v.shape[1], np.float32)
     for start in range(0, len(k), CHUNK):
-        chunk_top, chunk_sum, chunk_value = attend_chunk(q, k[start : start + CHUNK], v[start : start + CHUNK])
+        chunk_top, chunk_sum, chunk_value = attend_chunk(
+            q, k[start : start + CHUNK], v[start : start + CHUNK]
+        )
         if chunk_top > top:
             before, now = exp(np.array([top - chunk_top], np.float32))[0], f32(1)
             top = chunk_top

@@ -75,7 +75,12 @@ class Backend(Protocol):
         """What this backend is and promises."""
 
     def weights(
-        self, model: Model, tensors: Tensors, segments: Sequence[int], layout: Layout, progress: Progress | None = None
+        self,
+        model: Model,
+        tensors: Tensors,
+        segments: Sequence[int],
+        layout: Layout,
+        progress: Progress | None = None,
     ) -> WeightKernels:
         """Load the weights of `segments`; raises ModelError for a tensor that is missing or of the wrong shape."""
 

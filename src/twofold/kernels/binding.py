@@ -49,7 +49,7 @@ class StepStruct(ctypes.Structure):
         ("out", c_void_p),
         ("weight", MatrixStruct),
         ("epsilon", c_float),
-        ("reserved", c_int32),
+        ("fine", c_int32),
     )
 
 
@@ -101,7 +101,12 @@ class AttendCall(ctypes.Structure):
 class ContextCall(ctypes.Structure):
     """`struct context_call`."""
 
-    _fields_ = (("pool", c_void_p), ("level", c_void_p), ("attention", c_void_p), ("rows", POINTER(AttendCall)))
+    _fields_ = (
+        ("pool", c_void_p),
+        ("level", c_void_p),
+        ("attention", c_void_p),
+        ("rows", POINTER(AttendCall)),
+    )
 
 
 class Functions:
@@ -132,6 +137,8 @@ class Functions:
         return names
 
 
-def _typed(function: "ctypes._NamedFuncPointer", result: type | None, *arguments: type) -> "ctypes._NamedFuncPointer":
+def _typed(
+    function: "ctypes._NamedFuncPointer", result: type | None, *arguments: type
+) -> "ctypes._NamedFuncPointer":
     function.restype, function.argtypes = result, arguments
     return function

@@ -26,8 +26,8 @@ class FloatWeights:
         """The chosen rows as f32[n, K]."""
         return self.values[rows]
 
-    def linear(self, x: F32) -> F32:
-        """x f32[n, K] · valuesᵀ, summed over K in order."""
+    def linear(self, x: F32, bits: int) -> F32:
+        """x f32[n, K] · valuesᵀ, summed over K in order; nothing is rounded to integers."""
         total = np.zeros((len(x), len(self.values)), np.float32)
         for k in range(x.shape[1]):
             total = total + x[:, k, None] * self.values[None, :, k]
@@ -50,9 +50,9 @@ class BlockWeights:
             values = values + self.m[rows][..., None]
         return values.reshape(len(q), -1)
 
-    def linear(self, x: F32) -> F32:
-        """x f32[n, K], rounded to int8 blocks, · wᵀ; block after block."""
-        q, d, q_sum = quantise(x)
+    def linear(self, x: F32, bits: int) -> F32:
+        """x f32[n, K], rounded to blocks of `bits`-bit integers, · wᵀ; block after block."""
+        q, d, q_sum = quantise(x, bits)
         total = np.zeros((len(x), len(self.q)), np.float32)
         for g in range(d.shape[1]):
             dot = (q[:, g] @ self.q[:, g].T).astype(np.float32)
@@ -88,5 +88,3 @@ def decode(kind: Format, raw: memoryview, rows: int, width: int) -> Weights:
 def _nibbles(packed: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> I32:
     """16 bytes a block: element i is the low nibble of byte i, element 16 + i its high nibble."""
     return np.concatenate([packed & 15, packed >> 4], axis=-1).astype(np.int32)
-
-

@@ -16,12 +16,12 @@ from twofold.model.segment import Segment
 
 @dataclass(frozen=True)
 class Buffer:
-    """A value: a plane of the rows (`plane` set), or scratch of `width` f32, or int8 tiles, a row."""
+    """A value: a plane of the rows (`plane` set), or scratch: `width` f32 a row, or integers of `bits`."""
 
     name: str
     width: int
     plane: str | None = None
-    int8: bool = False
+    bits: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class LoweredStep:
     epsilon: float = 0.0
     waits: bool = False
 
+    @property
+    def fine(self) -> bool:
+        """Whether the activations are rounded to 16 bits."""
+        return 16 in (self.a.bits, self.out.bits)
+
 
 @dataclass
 class Lowering:
@@ -45,7 +50,7 @@ class Lowering:
     shape: Callable[[str], tuple[int, int, bool]]
     steps: list[LoweredStep] = field(default_factory=list)
     _values: dict[str, Buffer] = field(default_factory=dict)
-    _int8: dict[str, Buffer] = field(default_factory=dict)
+    _rounded: dict[tuple[str, int], Buffer] = field(default_factory=dict)
     _written: dict[str, bool] = field(default_factory=dict)  # since the last meeting: buffer → by a linear?
     _read: dict[str, set[bool]] = field(default_factory=dict)
 
@@ -64,26 +69,46 @@ class Lowering:
             self._lower(operation, plane=operation.out if last and operation.out in direct else None)
         for plane in self.segment.cut.gives:
             if plane.dtype == "f16":
-                self._emit(LoweredStep(Step.NARROW, self._values[plane.name], Buffer(plane.name, plane.width, plane=plane.name)))
+                self._emit(
+                    LoweredStep(
+                        Step.NARROW,
+                        self._values[plane.name],
+                        Buffer(plane.name, plane.width, plane=plane.name),
+                    )
+                )
         return self.steps
 
     def _lower(self, operation: WeightOperation, plane: str | None) -> None:
         match operation:
             case Embed():
                 _, width, _ = self.shape(operation.weight)
-                step = LoweredStep(Step.EMBED, self._values[operation.ids], Buffer(operation.out, width, plane), weight=operation.weight)
+                step = LoweredStep(
+                    Step.EMBED,
+                    self._values[operation.ids],
+                    Buffer(operation.out, width, plane),
+                    weight=operation.weight,
+                )
             case RMSNorm():
                 x = self._values[operation.x]
                 step = LoweredStep(
-                    Step.RMS_NORM, x, Buffer(operation.out, x.width, plane), weight=operation.weight, epsilon=operation.epsilon
+                    Step.RMS_NORM,
+                    x,
+                    Buffer(operation.out, x.width, plane),
+                    weight=operation.weight,
+                    epsilon=operation.epsilon,
                 )
             case Linear():
                 rows, width, quantised = self.shape(operation.weight)
                 x = self._values[operation.x]
                 if x.width != width:
-                    raise InternalError(f"{operation.weight} takes {width} columns, {operation.x} has {x.width}")
+                    raise InternalError(
+                        f"{operation.weight} takes {width} columns, {operation.x} has {x.width}"
+                    )
                 step = LoweredStep(
-                    Step.LINEAR, self._rounded(operation.x) if quantised else x, Buffer(operation.out, rows, plane), weight=operation.weight
+                    Step.LINEAR,
+                    self._round(operation.x, operation.activation_bits) if quantised else x,
+                    Buffer(operation.out, rows, plane),
+                    weight=operation.weight,
                 )
             case SwiGLU():
                 gate, up = self._values[operation.gate], self._values[operation.up]
@@ -93,21 +118,28 @@ class Lowering:
                 step = LoweredStep(Step.ADD, a, Buffer(operation.out, a.width, plane), b=b)
         self._emit(step)
         self._values[operation.out] = step.out
-        self._int8.pop(operation.out, None)
+        for bits in (8, 16):
+            self._rounded.pop((operation.out, bits), None)
 
-    def _rounded(self, name: str) -> Buffer:
-        if name not in self._int8:
+    def _round(self, name: str, bits: int) -> Buffer:
+        """The value as integers, rounded once for all who read it."""
+        key = (name, bits)
+        if key not in self._rounded:
             x = self._values[name]
-            self._int8[name] = Buffer(f"{name} int8", x.width, int8=True)
-            self._emit(LoweredStep(Step.QUANTISE, x, self._int8[name]))
-        return self._int8[name]
+            self._rounded[key] = Buffer(f"{name} int{bits}", x.width, bits=bits)
+            self._emit(LoweredStep(Step.QUANTISE, x, self._rounded[key]))
+        return self._rounded[key]
 
     def _emit(self, step: LoweredStep) -> None:
         linear = step.kind is Step.LINEAR
         reads = [buffer.name for buffer in (step.a, step.b) if buffer]
         waits = any(name in self._written and (linear or self._written[name]) for name in reads)
         out = step.out.name
-        waits = waits or (out in self._written and self._written[out] != linear) or bool(self._read.get(out, set()) - {linear})
+        waits = (
+            waits
+            or (out in self._written and self._written[out] != linear)
+            or bool(self._read.get(out, set()) - {linear})
+        )
         if waits:
             self._written.clear()
             self._read.clear()

@@ -57,7 +57,9 @@ class Native:
         names = self.functions.levels()
         self.level_name = level or names[0]
         if self.level_name not in names:
-            raise ConfigurationError(f"vector level '{level}' is not one of this processor's: {', '.join(names)}")
+            raise ConfigurationError(
+                f"vector level '{level}' is not one of this processor's: {', '.join(names)}"
+            )
         self.level = self.functions.level(self.level_name.encode())
         self.threads = threads or physical_cores()
         self.pool = self.functions.pool_new(self.threads)
@@ -69,7 +71,12 @@ class Native:
         return Capabilities("native", self.level_name, self.threads, same_bits_everywhere=True)
 
     def weights(
-        self, model: Model, tensors: Tensors, segments: Sequence[int], layout: Layout, progress: Progress | None = None
+        self,
+        model: Model,
+        tensors: Tensors,
+        segments: Sequence[int],
+        layout: Layout,
+        progress: Progress | None = None,
     ) -> "NativeWeights":
         """Load and repack the weights of `segments`."""
         return NativeWeights(self, model, tensors, segments, layout, progress)
@@ -92,7 +99,9 @@ class Arena:
         self._functions, self.size_bytes, self._used = functions, max(size_bytes, ALIGN) + ALIGN, 0
         self._address = functions.alloc(self.size_bytes)
         if not self._address:
-            raise DeviceError(f"{size_bytes} bytes of memory for weights could not be had; close programs or use a smaller model")
+            raise DeviceError(
+                f"{size_bytes} bytes of memory for weights could not be had; close programs or use a smaller model"
+            )
 
     def take(self, size_bytes: int) -> int:
         """The address of the next `size_bytes` bytes."""
@@ -113,7 +122,13 @@ class NativeWeights:
     """Packed weights of some segments and the steps that run them."""
 
     def __init__(
-        self, native: Native, model: Model, tensors: Tensors, segments: Sequence[int], layout: Layout, progress: Progress | None
+        self,
+        native: Native,
+        model: Model,
+        tensors: Tensors,
+        segments: Sequence[int],
+        layout: Layout,
+        progress: Progress | None,
     ) -> None:
         self._native, self._layout, self._keep = native, layout, []  # type: Native, Layout, list[object]
         needed, norms = _names(model, segments)
@@ -124,7 +139,9 @@ class NativeWeights:
         self.size_bytes = sum(sizes.values())
         done, total = 0, sum(len(tensor.raw) for tensor in self._tensors.values())
         for name, tensor in self._tensors.items():
-            self._matrices[name] = self._load(name, tensor, self._arena.take(sizes[name]), vector=name in norms)
+            self._matrices[name] = self._load(
+                name, tensor, self._arena.take(sizes[name]), vector=name in norms
+            )
             done += len(tensor.raw)
             if progress:
                 progress(done, total)
@@ -149,7 +166,9 @@ class NativeWeights:
             return 4 * tensor.width
         size = int(self._native.functions.packed_bytes(tensor.format.ggml_id, tensor.rows, tensor.width))
         if not size:
-            raise ModelError(f"tensor {name}: {tensor.format.name} of {tensor.rows} × {tensor.width} cannot be packed")
+            raise ModelError(
+                f"tensor {name}: {tensor.format.name} of {tensor.rows} × {tensor.width} cannot be packed"
+            )
         return size
 
     def _load(self, name: str, tensor: Tensor, address: int, *, vector: bool) -> MatrixStruct:
@@ -172,7 +191,9 @@ class NativeWeights:
 
         lowered = Lowering(model.segments[index], shape).run()
         steps = (StepStruct * len(lowered))(*(self._step(step) for step in lowered))
-        call = SegmentCall(self._native.pool, self._native.level, ctypes.addressof(steps), len(lowered), None, 0)
+        call = SegmentCall(
+            self._native.pool, self._native.level, ctypes.addressof(steps), len(lowered), None, 0
+        )
         self._keep.append(steps)
         return call, ctypes.addressof(call)
 
@@ -180,7 +201,7 @@ class NativeWeights:
         a, out = self._value(step.a), self._value(step.out)
         b = self._value(step.b) if step.b else None
         matrix = self._matrices[step.weight] if step.weight else MatrixStruct()
-        return StepStruct(step.kind, step.waits, a, b, out, matrix, step.epsilon, 0)
+        return StepStruct(step.kind, step.waits, a, b, out, matrix, step.epsilon, step.fine)
 
     def _value(self, buffer: Buffer) -> int:
         key = f"{buffer.plane is not None}:{buffer.name}:{buffer.width}"
@@ -192,10 +213,11 @@ class NativeWeights:
         if buffer.plane is not None:
             return ValueStruct(self._layout.offsets[buffer.plane], buffer.width, None, None)
         rows = self._layout.rows
-        scratch = np.zeros((rows, buffer.width), np.int8 if buffer.int8 else np.float32)
+        kind = {0: np.float32, 8: np.int8, 16: np.int16}[buffer.bits]
+        scratch = np.zeros((rows, buffer.width), kind)
         scale = np.zeros((rows, max(1, buffer.width // 32), 4), np.float32)
         self._keep += [scratch, scale]
-        return ValueStruct(-1, buffer.width, scratch.ctypes.data, scale.ctypes.data if buffer.int8 else None)
+        return ValueStruct(-1, buffer.width, scratch.ctypes.data, scale.ctypes.data if buffer.bits else None)
 
 
 def _names(model: Model, segments: Sequence[int]) -> tuple[list[str], set[str]]:
@@ -226,7 +248,9 @@ class NativeContext:
         self._positions = np.zeros(rows, np.int64)
         self._tables = np.zeros(rows, np.uint64)
         self._kept: list[npt.NDArray[np.int32]] = []
-        self._angles = {f: _RotaryTable(f, rows) for f in {layer.rotary.frequencies for layer in manifest.layers}}
+        self._angles = {
+            f: _RotaryTable(f, rows) for f in {layer.rotary.frequencies for layer in manifest.layers}
+        }
         widest = max((a.heads * a.head_dim for a in manifest.layers), default=1)
         self._rotated = np.zeros((rows, widest), np.float32)
         self._calls: dict[int, list[tuple[ContextCall, AttendCall, int]]] = {}
@@ -263,7 +287,9 @@ class NativeContext:
                 self._pool.page_bytes, rotary.cosine.ctypes.data, rotary.sine.ctypes.data,
                 *planes, self._rotated.ctypes.data,
             )  # fmt: skip
-            call = ContextCall(self._native.pool, self._native.level, ctypes.addressof(attention), ctypes.pointer(attend))
+            call = ContextCall(
+                self._native.pool, self._native.level, ctypes.addressof(attention), ctypes.pointer(attend)
+            )
             calls.append((call, attend, ctypes.addressof(call)))
         self._calls[rows.address] = calls
         return calls

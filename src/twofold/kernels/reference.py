@@ -12,7 +12,16 @@ from twofold.kernels.base import Capabilities, PagePool, Progress, page_layout
 from twofold.kernels.blocks import Weights, decode
 from twofold.model.checkpoint import Tensors
 from twofold.model.manifest import Manifest, Model
-from twofold.model.operations import Add, Attention, Embed, Linear, RMSNorm, SwiGLU, WeightOperation, weight_of
+from twofold.model.operations import (
+    Add,
+    Attention,
+    Embed,
+    Linear,
+    RMSNorm,
+    SwiGLU,
+    WeightOperation,
+    weight_of,
+)
 from twofold.model.segment import NUMPY
 from twofold.wire.rows import Layout, Rows
 
@@ -50,12 +59,14 @@ class ReferenceWeights:
     def _apply(self, operation: WeightOperation, values: dict[str, F32]) -> F32:
         match operation:
             case Embed():
-                return self._weights[operation.weight].dequantised(values[operation.ids][:, 0].astype(np.int64))
+                return self._weights[operation.weight].dequantised(
+                    values[operation.ids][:, 0].astype(np.int64)
+                )
             case RMSNorm():
                 weight = self._weights[operation.weight].dequantised()[0]
                 return arithmetic.rms_norm(values[operation.x], weight, operation.epsilon)
             case Linear():
-                return self._weights[operation.weight].linear(values[operation.x])
+                return self._weights[operation.weight].linear(values[operation.x], operation.activation_bits)
             case SwiGLU():
                 return arithmetic.swiglu(values[operation.gate], values[operation.up])
             case Add():
@@ -88,11 +99,15 @@ class ReferenceContext:
         shape = (-1, what.head_dim)
         for r in range(count):
             k = rows["k"][r].astype(np.float32).reshape(shape)
-            turned = arithmetic.rotate(k, cosine[r], sine[r], interleaved=what.rotary.interleaved).astype(np.float16)
+            turned = arithmetic.rotate(k, cosine[r], sine[r], interleaved=what.rotary.interleaved).astype(
+                np.float16
+            )
             self._append(layer, what, r, turned, rows["v"][r].reshape(shape))
         for r in range(count):
             q = rows["q"][r].astype(np.float32).reshape(shape)
-            q = arithmetic.rotate(q, cosine[r], sine[r], interleaved=what.rotary.interleaved) * np.float32(what.scale)
+            q = arithmetic.rotate(q, cosine[r], sine[r], interleaved=what.rotary.interleaved) * np.float32(
+                what.scale
+            )
             for head in range(what.heads):
                 keys, values = self._cached(layer, what, r, head // (what.heads // what.kv_heads))
                 out = arithmetic.attend(q[head], keys, values).astype(np.float16)
@@ -131,7 +146,12 @@ class Reference:
         return Capabilities("reference", "numpy", 1, same_bits_everywhere=True)
 
     def weights(
-        self, model: Model, tensors: Tensors, segments: Sequence[int], layout: Layout, progress: Progress | None = None
+        self,
+        model: Model,
+        tensors: Tensors,
+        segments: Sequence[int],
+        layout: Layout,
+        progress: Progress | None = None,
     ) -> ReferenceWeights:
         """Load the weights of `segments`."""
         return ReferenceWeights(model, tensors, segments)

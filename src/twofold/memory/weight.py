@@ -56,7 +56,9 @@ class WeightMemory:
         if segment not in self.held:
             raise RequestError(f"segment {segment} is not held here; held: {_ranges(self.held)}")
         if not 1 <= count <= self.layout.limit(segment):
-            raise RequestError(f"{count} rows in a call of segment {segment}; 1 to {self.layout.limit(segment)} are allowed")
+            raise RequestError(
+                f"{count} rows in a call of segment {segment}; 1 to {self.layout.limit(segment)} are allowed"
+            )
         if segment == 0:
             ids = rows["ids"][:count]
             if np.min(ids) < 0 or np.max(ids) >= self.manifest.vocabulary:
@@ -78,5 +80,3 @@ def _ranges(numbers: Iterable[int]) -> str:
         else:
             out.append([number, number])
     return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in out) or "none"
-
-

@@ -25,6 +25,7 @@ _EVALUATION_ERRORS = (
     TemplateError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError,
     SyntaxError, TypeError, ValueError,
 )  # fmt: skip
+_NESTING_LIMIT = 100
 _OWN_NAMES = frozenset(("messages", "add_generation_prompt", "strftime_now"))
 
 
@@ -75,10 +76,11 @@ class ChatTemplate:
         asks for the time without it are refused. Encode the result with `add_bos=False`: a template writes
         its own beginning.
 
-        Raises RequestError if the template refuses the messages or fails on them, or if they are longer than
-        VALUE_LIMIT; ModelError if the template leaves the sandbox or costs more than a rendering may.
+        Raises RequestError if there are no messages, if they are longer than VALUE_LIMIT, and if the template
+        refuses them or fails on them; ModelError if the template leaves the sandbox or costs more than a
+        rendering may.
         """
-        _check_variables(messages, variables)
+        _check_given(messages, variables)
         given: dict[str, Any] = {"tools": None, "documents": None, **self._special_tokens, **variables}
         given["messages"] = [{"role": message.role, "content": message.content} for message in messages]
         given["add_generation_prompt"] = add_generation_prompt
@@ -110,7 +112,9 @@ def _clock(now: datetime | None) -> Any:
     return strftime_now
 
 
-def _check_variables(messages: Sequence[Message], variables: Mapping[str, object]) -> None:
+def _check_given(messages: Sequence[Message], variables: Mapping[str, object]) -> None:
+    if not messages:
+        raise RequestError("the conversation is empty; send at least one message")
     if sum(len(message.content) for message in messages) > VALUE_LIMIT:
         raise RequestError(f"the messages are longer than {VALUE_LIMIT // MIB} MiB; shorten the conversation")
     taken = sorted(_OWN_NAMES & variables.keys())
@@ -120,15 +124,17 @@ def _check_variables(messages: Sequence[Message], variables: Mapping[str, object
         if not _is_plain(value):
             raise RequestError(
                 f"the chat template variable {name!r} is not plain data; "
-                "use strings, numbers, booleans, null, lists and objects"
+                f"use strings, numbers, booleans, null, lists and objects at most {_NESTING_LIMIT} deep"
             )
 
 
-def _is_plain(value: object) -> bool:
+def _is_plain(value: object, depth: int = 0) -> bool:
+    if depth > _NESTING_LIMIT:
+        return False
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+        return all(isinstance(key, str) and _is_plain(item, depth + 1) for key, item in value.items())
     if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
+        return all(_is_plain(item, depth + 1) for item in value)
     return value is None or isinstance(value, str | int | float)
 
 

@@ -40,6 +40,7 @@ _LINEAR_METHODS = _names(
     "islower isnumeric isprintable isspace istitle isupper join lower partition removeprefix removesuffix "
     "replace startswith swapcase title upper"
 )
+_PATH_LIMIT = 32  # attributes of attributes, followed for every item
 _NEEDLE_LIMIT = 64  # characters sought at once where the search takes text times needle
 
 ALLOWED_METHODS: dict[type, frozenset[str]] = {
@@ -78,14 +79,22 @@ def _refuse_long(needles: tuple[Any, ...]) -> None:
         raise SecurityError(f"it strips or searches backwards with more than {_NEEDLE_LIMIT} characters")
 
 
-def _over_items(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`original` made eager, so that its result can be weighed, and refusing long strings as sequences."""
+def _refuse_long_paths(paths: tuple[Any, ...]) -> None:
+    if any(isinstance(path, str) and path.count(".") + path.count(",") > _PATH_LIMIT for path in paths):
+        raise SecurityError(f"it follows a path of more than {_PATH_LIMIT} attributes")
+
+
+def _over_items(name: str) -> Callable[..., Any]:
+    """Jinja's filter made eager, so that its result can be weighed; long strings are no sequences to it."""
+    original = jinja_filters.FILTERS[name]
     first = 1 if hasattr(original, "jinja_pass_arg") else 0
 
     @wraps(original)
     def eager(*args: Any, **kwargs: Any) -> Any:
         if isinstance(args[first], str):
             refuse_large(ITEM * len(args[first]))
+        given = () if name == "map" else args[first + 1 :]  # map's are its filter's, and no path
+        _refuse_long_paths((*given, kwargs.get("attribute")))
         result = original(*args, **kwargs)
         return list(result) if isinstance(result, Iterator) else result
 
@@ -111,6 +120,7 @@ def _replace(context: Context, value: Any, old: Any, new: Any, count: int | None
 @pass_context
 def _join(context: Context, value: Any, d: Any = "", attribute: str | int | None = None) -> str:
     meter = meter_of(context)
+    _refuse_long_paths((attribute,))
     items = list(value)
     meter.claim(meter.weigh(items) + meter.weigh(d) * len(items))
     joined: str = jinja_filters.FILTERS["join"](context.eval_ctx, items, d, attribute)
@@ -153,7 +163,7 @@ def _is_in(context: Context, value: Any, sequence: Any) -> bool:
 
 FILTERS: dict[str, Any] = {
     **{name: jinja_filters.FILTERS[name] for name in _TEXT_FILTERS},
-    **{name: _over_items(jinja_filters.FILTERS[name]) for name in _ITEM_FILTERS},
+    **{name: _over_items(name) for name in _ITEM_FILTERS},
     "trim": _trim,
     "replace": _replace,
     "join": _join,

@@ -20,7 +20,7 @@ from twofold.units import MIB
 
 VALUE_LIMIT = 16 * MIB
 WORK_LIMIT = 256 * MIB
-ITEM = 64  # units for the existence of one value, of one step
+ITEM = 128  # units for the existence of one value, of one step
 
 
 class TooCostly(TemplateError):  # noqa: N818

@@ -129,8 +129,8 @@ class ChatSandbox(ImmutableSandboxedEnvironment):
         if operator == "%" and not numbers:
             raise SecurityError("formatting with % is not available; use ~ to join text")
         if operator == "*" and not numbers:
-            times = left if isinstance(left, int) else right
-            meter.claim(sum(sizes) * max(times, 0) if isinstance(times, int) else 0)
+            times, size = (left, sizes[1]) if isinstance(left, int) else (right, sizes[0])
+            meter.claim((size - ITEM) * max(times, 0) if isinstance(times, int) else 0)
         if operator in ("*", "**") and isinstance(left, int) and isinstance(right, int):
             more = right.bit_length() if operator == "*" else left.bit_length() * max(right - 1, 0)
             if left.bit_length() + more > _INTEGER_BITS:

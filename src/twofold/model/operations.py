@@ -10,6 +10,7 @@ context-aware operations. Adding a family adds no operation here unless the fami
 """
 
 from enum import Enum
+from typing import Literal
 
 import msgspec
 
@@ -48,11 +49,16 @@ class RMSNorm(msgspec.Struct, frozen=True, tag=True):
 
 
 class Linear(msgspec.Struct, frozen=True, tag=True):
-    """out[n, R] f32 = x[n, K] · weight[R, K]ᵀ; quantised weights meet activations rounded to int8 blocks of 32."""
+    """out[n, R] f32 = x[n, K] · weight[R, K]ᵀ.
+
+    Weights of a block format meet activations rounded to blocks of 32 integers of `activation_bits`, 8 or 16;
+    weights of a float format meet them as they are.
+    """
 
     x: str
     weight: str
     out: str
+    activation_bits: Literal[8, 16] = 8
 
 
 class SwiGLU(msgspec.Struct, frozen=True, tag=True):
@@ -108,20 +114,40 @@ class Attention(msgspec.Struct, frozen=True, tag=True):
 ContextLayer = Attention  # a union once a second kind of context layer exists
 
 KINDS: tuple[Kind, ...] = (
-    Kind("embed", Side.CONTEXT_FREE, "ids i32[n,1] → f32[n,K]", "R1: a table look-up by this token's id alone"),
+    Kind(
+        "embed", Side.CONTEXT_FREE, "ids i32[n,1] → f32[n,K]", "R1: a table look-up by this token's id alone"
+    ),
     Kind("rms_norm", Side.CONTEXT_FREE, "f32[n,K] → f32[n,K]", "R1: this row and fixed weights"),
     Kind("linear", Side.CONTEXT_FREE, "[n,K] → f32[n,R]", "R1: this row and fixed weights"),
     Kind("swiglu", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
     Kind("add", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
-    Kind("rotary", Side.CONTEXT_AWARE, "f16[n,h·d] → f32[n,h·d]", "R1: reads where in the session the token stands"),
+    Kind(
+        "rotary",
+        Side.CONTEXT_AWARE,
+        "f16[n,h·d] → f32[n,h·d]",
+        "R1: reads where in the session the token stands",
+    ),
     Kind("append", Side.CONTEXT_AWARE, "f16[n,kv·d] ×2 → KV cache", "R1: writes what the session has seen"),
-    Kind("attend", Side.CONTEXT_AWARE, "f32[n,h·d], KV cache → f16[n,h·d]", "R1: reads what the session has seen"),
-    Kind("sample", Side.CONTEXT_AWARE, "f32[1,V] → id", "R1: reads the session's seed, position and settings"),
+    Kind(
+        "attend",
+        Side.CONTEXT_AWARE,
+        "f32[n,h·d], KV cache → f16[n,h·d]",
+        "R1: reads what the session has seen",
+    ),
+    Kind(
+        "sample", Side.CONTEXT_AWARE, "f32[1,V] → id", "R1: reads the session's seed, position and settings"
+    ),
     Kind("tokenise", Side.CONTEXT_AWARE, "text ↔ ids", "R1: reads the text before and after"),
 )
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
 
-_NAMES: dict[type, str] = {Embed: "embed", RMSNorm: "rms_norm", Linear: "linear", SwiGLU: "swiglu", Add: "add"}
+_NAMES: dict[type, str] = {
+    Embed: "embed",
+    RMSNorm: "rms_norm",
+    Linear: "linear",
+    SwiGLU: "swiglu",
+    Add: "add",
+}
 
 
 def kind_of(operation: WeightOperation) -> Kind:

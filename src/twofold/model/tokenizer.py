@@ -169,12 +169,23 @@ def _check_tokens(data: TokenizerData, vocabulary: frozenset[str]) -> None:
         raise ModelError(f"the tokenizer has the token {twice[:60]!r} twice; {_REMEDY}")
     if "" in vocabulary:
         raise ModelError(f"token {data.tokens.index('')} of the tokenizer is empty; {_REMEDY}")
+    for i, token in enumerate(data.tokens):
+        if not token.isascii() and not _is_unicode(token):
+            raise ModelError(f"token {i} of the tokenizer is not Unicode text; {_REMEDY}")
     unknown_types = set(data.token_types) - _TYPES
     if unknown_types:
         kind = min(unknown_types)
         raise ModelError(
             f"token {data.token_types.index(kind)} has type {kind}, which a gpt2 tokenizer has not; {_REMEDY}"
         )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_ids(data: TokenizerData) -> None:
@@ -284,7 +295,7 @@ def _token_bytes(text: str, kind: int) -> bytes:
         return b""
     if kind == NORMAL and all(letter in _LETTER_BYTES for letter in text):
         return bytes(_LETTER_BYTES[letter] for letter in text)
-    return text.encode(errors="replace")
+    return text.encode()
 
 
 def _engine(bpe: models.BPE, data: TokenizerData, matched: frozenset[int]) -> Engine:

@@ -58,4 +58,6 @@ def check_widths(**widths: int) -> None:
     """Raise ModelError unless every width is a multiple of 32, the block of the arithmetic."""
     for name, width in widths.items():
         if width % WIDTH_MULTIPLE:
-            raise ModelError(f"{name.replace('_', ' ')} {width} is not a multiple of {WIDTH_MULTIPLE}, which the kernels need")
+            raise ModelError(
+                f"{name.replace('_', ' ')} {width} is not a multiple of {WIDTH_MULTIPLE}, which the kernels need"
+            )

@@ -20,7 +20,12 @@ def build(facts: Facts) -> Blueprint:
     _refuse_variants(facts, head_dim)
     if heads % kv_heads:
         raise ModelError(f"{heads} attention heads cannot share {kv_heads} KV heads evenly")
-    check_widths(embedding_length=hidden, feed_forward_length=ffn, attention_width=heads * head_dim, head_width=head_dim)
+    check_widths(
+        embedding_length=hidden,
+        feed_forward_length=ffn,
+        attention_width=heads * head_dim,
+        head_width=head_dim,
+    )
 
     q, kv = heads * head_dim, kv_heads * head_dim
     carry, attended = Plane("carry", hidden, "f32"), Plane("attended", q, "f16")
@@ -31,7 +36,9 @@ def build(facts: Facts) -> Blueprint:
         p = f"blk.{i}."
         return (
             RMSNorm("carry", p + "attn_norm.weight", epsilon, "normed"),
-            *(Linear("normed", f"{p}attn_{name}.weight", name) for name in "qkv"),
+            Linear("normed", p + "attn_q.weight", "q"),
+            Linear("normed", p + "attn_k.weight", "k", activation_bits=16),
+            Linear("normed", p + "attn_v.weight", "v", activation_bits=16),
         )
 
     def out_of_layer(i: int) -> tuple[WeightOperation, ...]:
@@ -47,14 +54,25 @@ def build(facts: Facts) -> Blueprint:
             Add("middle", "ffn out", "carry"),
         )
 
-    first = Segment(Cut((Plane("ids", 1, "i32"),), made), (Embed("ids", "token_embd.weight", "carry"), *into_layer(0)))
-    between = [Segment(Cut((attended, carry), made), (*out_of_layer(i), *into_layer(i + 1))) for i in range(layers - 1)]
+    first = Segment(
+        Cut((Plane("ids", 1, "i32"),), made), (Embed("ids", "token_embd.weight", "carry"), *into_layer(0))
+    )
+    between = [
+        Segment(Cut((attended, carry), made), (*out_of_layer(i), *into_layer(i + 1)))
+        for i in range(layers - 1)
+    ]
     ending = (RMSNorm("carry", "output_norm.weight", epsilon, "normed"), Linear("normed", head, "logits"))
-    last = Segment(Cut((attended, carry), (Plane("logits", vocabulary, "f32"),)), (*out_of_layer(layers - 1), *ending))
+    last = Segment(
+        Cut((attended, carry), (Plane("logits", vocabulary, "f32"),)), (*out_of_layer(layers - 1), *ending)
+    )
 
     frequencies = tuple(float(base ** (-2 * i / head_dim)) for i in range(head_dim // 2))
     attention = Attention(heads, kv_heads, head_dim, head_dim**-0.5, Rotary(frequencies, interleaved=True))
-    shapes = {"token_embd.weight": (vocabulary, hidden), head: (vocabulary, hidden), "output_norm.weight": (1, hidden)}
+    shapes = {
+        "token_embd.weight": (vocabulary, hidden),
+        head: (vocabulary, hidden),
+        "output_norm.weight": (1, hidden),
+    }
     for i in range(layers):
         per_layer = {"attn_norm": (1, hidden), "ffn_norm": (1, hidden), "attn_q": (q, hidden), "attn_k": (kv, hidden),
                      "attn_v": (kv, hidden), "attn_output": (hidden, q), "ffn_gate": (ffn, hidden),
@@ -66,7 +84,9 @@ def build(facts: Facts) -> Blueprint:
 def _tokens(facts: Facts) -> list[object]:
     tokens = facts.metadata.get("tokenizer.ggml.tokens")
     if not isinstance(tokens, list) or not tokens:
-        raise ModelError("metadata tokenizer.ggml.tokens is missing, so the size of the vocabulary is unknown")
+        raise ModelError(
+            "metadata tokenizer.ggml.tokens is missing, so the size of the vocabulary is unknown"
+        )
     return tokens
 
 

@@ -1,0 +1,56 @@
+# The same few words run everything, here and in CI. Each target makes what it needs in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := pyproject.toml setup.py $(wildcard native/*)
+
+.PHONY: run test fidelity lint fmt bench docs clean
+
+run: .venv/.installed            ## the default model, its weights in one process and its context in another
+	$(BIN)/twofold run smollm2 "Why is the sky blue?" --split
+
+test: .venv/.test                ## every test that needs no other framework
+	$(BIN)/python -m pytest tests/unit tests/bits tests/system
+
+fidelity: .venv/.reference       ## beside Transformers and llama.cpp; installs torch
+	$(BIN)/python -m pytest tests/fidelity
+
+lint: .venv/.lint                ## ruff, mypy, import layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: .venv/.lint                 ## format the Python
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/.test               ## first table: bench/results/first.json; run it on an idle machine
+	$(BIN)/python bench/first.py
+
+docs: .venv/.test                ## check that every link in the docs leads somewhere
+	$(BIN)/python -m pytest tests/unit/test_docs.py
+
+clean:
+	rm -rf .venv build src/twofold/*.so src/*.egg-info
+
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "twofold: $(PYTHON) not found; install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "twofold: no virtual environment could be made; on Debian: apt install python3-venv" >&2; exit 1; }
+
+.venv/.installed: $(SOURCES) | .venv/bin/python
+	@command -v $${CC:-cc} >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || \
+	  { echo "twofold: no C compiler found; install one (Debian and Ubuntu: apt install gcc libc6-dev)" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/.test: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+.venv/.lint: .venv/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
+	@touch $@
+
+.venv/.reference: .venv/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[reference]'
+	@touch $@

@@ -1,0 +1,121 @@
+"""`twofold chat`: a conversation, kept in context memory from turn to turn."""
+
+import readline  # noqa: F401  (gives input its line editing and history)
+import sys
+
+from rich.console import Console
+
+from twofold.cli import options, show
+from twofold.cli.run import summary
+from twofold.engine.assemble import Ready, open_engine
+from twofold.engine.engine import Session
+from twofold.engine.generate import Generation, Limits
+from twofold.engine.sampling import Sampling
+from twofold.errors import ConfigurationError, RequestError
+from twofold.model.chat import Message
+
+HELP = "Type a message and Enter; /reset forgets the conversation, /exit or Ctrl-D ends it, Ctrl-C stops an answer."
+
+
+def chat(
+    model: options.Model = options.DEFAULT_MODEL,
+    split: options.Split = False,
+    weights: options.Weights = None,
+    temperature: options.Temperature = 0.0,
+    top_p: options.TopP = 1.0,
+    top_k: options.TopK = 0,
+    min_p: options.MinP = 0.0,
+    seed: options.Seed = 0,
+    max_tokens: options.MaxTokens = 512,
+    stop: options.Stop = None,
+    threads: options.Threads = None,
+    context: options.Context = None,
+) -> None:
+    """Talk with a model. What was said stays in context memory, so each turn reads only what is new."""
+    settings = options.settings(threads, context, weights)
+    if split and settings.weights:
+        raise ConfigurationError(
+            "--split starts a weight processor and --weights uses a running one; give one of them"
+        )
+    sampling, limits = Sampling(temperature, top_k, top_p, min_p, seed), Limits(max_tokens, tuple(stop or ()))
+    with (
+        show.ShownProgress() as progress,
+        open_engine(model, settings, split=split, progress=progress) as ready,
+    ):
+        progress.finish()
+        if ready.template is None:
+            raise RequestError(
+                "this model has no chat template, so it cannot hold a conversation; use twofold run"
+            )
+        show.note(HELP)
+        Conversation(ready, sampling, limits).hold()
+
+
+class Conversation:
+    """The messages so far and the session that has seen them."""
+
+    def __init__(self, ready: Ready, sampling: Sampling, limits: Limits) -> None:
+        self.ready, self.sampling, self.limits = ready, sampling, limits
+        self.messages: list[Message] = []
+        self.session: Session = ready.engine.open()
+
+    def hold(self) -> None:
+        """Read, answer, repeat, until the input ends."""
+        while (line := _ask()) is not None:
+            if line in ("/exit", "/quit"):
+                return
+            if line == "/reset":
+                self.messages.clear()
+                show.note("Forgotten.")
+            elif line.strip():
+                self._turn(line)
+
+    def _turn(self, text: str) -> None:
+        """One answer; what fails or is stopped leaves the conversation as it was before, or as far as it came."""
+        self.messages.append(Message("user", text))
+        try:
+            generation = self._generation()
+            ids = self._new_tokens()
+        except RequestError as error:
+            self.messages.pop()
+            show.note(f"twofold: {error}")
+            return
+        try:
+            for piece in generation.run(ids):
+                show.write(piece)
+        except RequestError as error:
+            self.messages.pop()
+            show.note(f"twofold: {error}; /reset starts afresh")
+            return
+        except KeyboardInterrupt:
+            show.note("\n(stopped)")
+        show.write("\n")
+        self.messages.append(Message("assistant", generation.text))
+        show.note(summary(generation.timings))
+
+    def _generation(self) -> Generation:
+        return Generation(self.ready.engine, self.session, self.ready.tokenizer, self.sampling, self.limits)
+
+    def _new_tokens(self) -> list[int]:
+        """What of the conversation the session has not seen; what it saw and is no longer part of it is rewound."""
+        template = self.ready.template
+        assert template is not None
+        ids = self.ready.tokenizer.encode(template.render(self.messages), add_bos=False)
+        seen = self.session.tokens
+        same = next(
+            (i for i, (a, b) in enumerate(zip(ids, seen, strict=False)) if a != b), min(len(ids), len(seen))
+        )
+        same = min(same, len(ids) - 1)
+        self.ready.engine.rewind(self.session, same)
+        return ids[same:]
+
+
+def _ask() -> str | None:
+    """A line from the user, None at the end of the input."""
+    if sys.stdin.isatty():
+        try:
+            return Console().input("[bold]>[/bold] ")
+        except EOFError:
+            return None
+    line = sys.stdin.readline()
+    return line.rstrip("\n") if line else None

@@ -1,0 +1,44 @@
+"""Arguments and options that several verbs share, and what they build."""
+
+from typing import Annotated
+
+import typer
+
+from twofold.config import Settings, read_settings
+from twofold.store.catalogue import BY_NAME
+
+DEFAULT_MODEL = next(iter(BY_NAME))
+
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help=f"A known name ({', '.join(BY_NAME)}) or the path of a .gguf file."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", help="Threads that compute. Default: the physical cores this process may use."),
+]
+Context = Annotated[
+    int | None,
+    typer.Option("--context", help="Positions of context memory. Default: the model's context length."),
+]
+Split = Annotated[
+    bool, typer.Option("--split", help="Run the weight memory in a second process, over shared memory.")
+]
+Weights = Annotated[
+    str | None, typer.Option("--weights", metavar="URL", help="Use the weight processor that runs at URL.")
+]
+Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token; higher is more varied.")]
+TopP = Annotated[
+    float, typer.Option(help="Sample among the likeliest tokens that together reach this share.")
+]
+TopK = Annotated[int, typer.Option(help="Sample among this many likeliest tokens; 0: all.")]
+MinP = Annotated[float, typer.Option(help="Leave out tokens below this share of the likeliest.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same text.")]
+MaxTokens = Annotated[int, typer.Option(help="Stop after this many tokens.")]
+Stop = Annotated[list[str] | None, typer.Option(help="Stop at this text; may be given several times.")]
+
+
+def settings(threads: int | None, context: int | None = None, weights: str | None = None) -> Settings:
+    """The settings in force, with these flags."""
+    return read_settings(threads=threads, context=context, weights=weights)

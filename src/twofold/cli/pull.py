@@ -1,0 +1,11 @@
+"""`twofold pull`: fetch a model before it is needed."""
+
+from twofold.cli import options, show
+from twofold.store.pull import ensure
+
+
+def pull(model: options.Model = options.DEFAULT_MODEL) -> None:
+    """Fetch a model and verify it; nothing is done if it is here and right."""
+    with show.ShownProgress() as progress:
+        path = ensure(model, progress)
+    show.write(f"{path}\n")

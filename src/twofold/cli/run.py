@@ -1,0 +1,146 @@
+"""`twofold run`: one prompt, one answer."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from twofold.cli import options, show
+from twofold.engine.assemble import Ready, open_engine
+from twofold.engine.generate import Generation, Limits, Timings
+from twofold.engine.sampling import Sampling
+from twofold.errors import ConfigurationError, RequestError
+from twofold.model.chat import Message
+from twofold.store.catalogue import BY_NAME
+
+
+def run(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]", show_default=False, help="A known name or the path of a .gguf file."
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="[PROMPT]", show_default=False, help="The text; standard input if left out."),
+    ] = None,
+    split: options.Split = False,
+    weights: options.Weights = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Continue the text as it is, without the model's chat template.")
+    ] = False,
+    system: Annotated[str | None, typer.Option(help="A system message for the chat template.")] = None,
+    temperature: options.Temperature = 0.0,
+    top_p: options.TopP = 1.0,
+    top_k: options.TopK = 0,
+    min_p: options.MinP = 0.0,
+    seed: options.Seed = 0,
+    max_tokens: options.MaxTokens = 512,
+    stop: options.Stop = None,
+    threads: options.Threads = None,
+    context: options.Context = None,
+    json: options.Json = False,
+) -> None:
+    """Answer one prompt. The default model is fetched on first use.
+
+    A single argument with a space in it is the prompt for the default model.
+    """
+    settings = options.settings(threads, context, weights)
+    if split and settings.weights:
+        raise ConfigurationError(
+            "--split starts a weight processor and --weights uses a running one; give one of them"
+        )
+    sampling = Sampling(temperature, top_k, top_p, min_p, seed)
+    limits = Limits(max_tokens, tuple(stop or ()))
+    named, text = chosen(model, prompt, remote=settings.weights is not None)
+    with (
+        show.ShownProgress(quiet=json) as progress,
+        open_engine(named, settings, split=split, progress=progress) as ready,
+    ):
+        progress.finish()
+        ids = prompt_tokens(ready, text, system=system, raw=raw)
+        generation = Generation(ready.engine, ready.engine.open(), ready.tokenizer, sampling, limits)
+        if json:
+            _print_json(ready, generation, ids)
+        else:
+            _stream(generation, ids)
+
+
+def chosen(model: str | None, prompt: str | None, *, remote: bool) -> tuple[str | None, str]:
+    """(model or None for what a weight processor holds, prompt) from the two arguments, either of which may be missing."""
+    if prompt is None and model is not None and model not in BY_NAME and any(c.isspace() for c in model):
+        model, prompt = None, model
+    if prompt is None:
+        prompt = "" if sys.stdin is None or sys.stdin.isatty() else _read_stdin()
+    if not prompt.strip():
+        raise RequestError(
+            "the prompt is empty; give some text: twofold run MODEL 'your text', or pipe it in"
+        )
+    return model or (None if remote else options.DEFAULT_MODEL), prompt
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            f"standard input is not UTF-8 text ({error.reason} at byte {error.start})"
+        ) from error
+
+
+def prompt_tokens(ready: Ready, text: str, *, system: str | None, raw: bool) -> list[int]:
+    """The prompt as tokens: through the chat template if the model has one and `raw` is not asked for."""
+    if ready.template is None or raw:
+        if system is not None:
+            raise RequestError(
+                "a system message needs a chat template; this model has none, or --raw turns it off"
+            )
+        return ready.tokenizer.encode(text)
+    messages = [Message("system", system)] if system is not None else []
+    return ready.tokenizer.encode(ready.template.render([*messages, Message("user", text)]), add_bos=False)
+
+
+def _stream(generation: Generation, ids: list[int]) -> None:
+    try:
+        for piece in generation.run(ids):
+            show.write(piece)
+    finally:
+        if generation.token_ids:
+            show.write("\n")
+            show.note(summary(generation.timings))
+
+
+def summary(timings: Timings) -> str:
+    """One line: tokens, rates, and where the time went."""
+    spent = timings.prefill_seconds + timings.decode_seconds
+    parts = {
+        "weights": timings.weights_seconds,
+        "context": timings.context_seconds,
+        "link": timings.link_seconds,
+        "sampling": timings.sampling_seconds,
+    }
+    shares = ", ".join(
+        f"{name} {100 * seconds / spent if spent else 0:.0f} %" for name, seconds in parts.items()
+    )
+    return (
+        f"{timings.generated_tokens} tokens, {timings.decode_rate:.1f} tok/s; "
+        f"prompt {timings.prompt_tokens} tokens, {timings.prefill_rate:.1f} tok/s; time: {shares}"
+    )
+
+
+def _print_json(ready: Ready, generation: Generation, ids: list[int]) -> None:
+    for _ in generation.run(ids):
+        pass
+    manifest = ready.engine.manifest
+    show.write_json(
+        {
+            "model": {"name": manifest.name, "digest": manifest.digest, "numerics": manifest.numerics},
+            "text": generation.text,
+            "token_ids": generation.token_ids,
+            "finish_reason": generation.finish_reason,
+            "logits_digest": generation.logits_digest,
+            "prompt_token_ids": ids,
+            "timings": generation.timings,
+        }
+    )

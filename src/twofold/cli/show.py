@@ -1,0 +1,97 @@
+"""What the verbs show while they work: progress on standard error, answers on standard output."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+STAGES = {
+    "check": "checking the file",
+    "damaged": "the cached file is damaged; fetching it again",
+    "wait": "waiting for another fetch of this model",
+    "download": "downloading",
+    "verify": "verifying",
+    "unpack": "unpacking",
+    "load": "loading the weights",
+    "start": "starting the weight processor",
+}
+ALWAYS = frozenset({"download", "damaged", "wait"})  # told even where no bar can be drawn
+PATIENCE_SECONDS = 0.5  # what is over sooner needs no bar
+
+
+class ShownProgress:
+    """A progress callback: a bar on a terminal once something takes a while, a line a stage elsewhere."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True)
+        self._quiet = quiet
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._stage = ""
+        self._since = 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """`done` of `total` bytes of a stage."""
+        if self._quiet:
+            return
+        if stage != self._stage:
+            self._stage, self._since = stage, time.monotonic()
+            self._stop()
+            if not self._console.is_terminal and stage in ALWAYS:
+                self._console.print(f"{STAGES.get(stage, stage)} …", markup=False, highlight=False)
+        if self._console.is_terminal:
+            self._draw(stage, done, total)
+
+    def _draw(self, stage: str, done: int, total: int) -> None:
+        if self._bar is None:
+            if stage not in ALWAYS and time.monotonic() - self._since < PATIENCE_SECONDS:
+                return
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                DownloadColumn(),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, console=self._console, transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(STAGES.get(stage, stage), total=total or None)
+        self._bar.update(self._task, completed=done, total=total or None)
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def finish(self) -> None:
+        """Take the bar away; text follows."""
+        self._stop()
+
+
+def write(text: str) -> None:
+    """Text to standard output, at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """A line to standard error."""
+    Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False)
+
+
+def write_json(value: object) -> None:
+    """One object, for programs."""
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+    sys.stdout.flush()

@@ -1,0 +1,90 @@
+"""Settings: frozen, read once. Defaults ← file ← environment ← flags; what is not known is refused by name.
+
+    setting        environment              file (config.toml)   allowed
+    threads        TWOFOLD_THREADS          threads              1 to 256; default: physical cores
+    vector_level   TWOFOLD_VECTOR_LEVEL     vector_level         a level that `twofold doctor` lists
+    context        TWOFOLD_CONTEXT          context              positions of context memory, 64 and up
+    weights        TWOFOLD_WEIGHTS          weights              address of a running weight processor
+
+The file is $XDG_CONFIG_HOME/twofold/config.toml (~/.config without it).
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from twofold.errors import ConfigurationError
+
+PREFIX = "TWOFOLD_"
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What may be set outside a command's own arguments. None: let Twofold choose."""
+
+    threads: int | None = None
+    vector_level: str | None = None
+    context: int | None = None
+    weights: str | None = None
+
+
+NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
+_INTEGERS = {"threads": (1, 256), "context": (64, 1 << 30)}
+
+
+def config_file(environment: Mapping[str, str]) -> Path:
+    """Where the settings file lies, whether it exists or not."""
+    base = environment.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "twofold" / "config.toml"
+
+
+def read_settings(environment: Mapping[str, str] = os.environ, **flags: Any) -> Settings:
+    """The settings in force; `flags` are those given on the command line (None: not given).
+
+    Raises ConfigurationError naming the setting, where it came from and what is allowed.
+    """
+    values = _from_file(config_file(environment)) | _from_environment(environment)
+    values |= {name: (value, "the command line") for name, value in flags.items() if value is not None}
+    return Settings(**{name: _checked(name, value, source) for name, (value, source) in values.items()})
+
+
+def _from_file(path: Path) -> dict[str, tuple[Any, str]]:
+    try:
+        with path.open("rb") as file:
+            return {name: (value, str(path)) for name, value in tomllib.load(file).items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read ({error}); correct or remove it") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    return {
+        name[len(PREFIX) :].lower(): (value, f"environment variable {name}")
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and value
+    }
+
+
+def _checked(name: str, value: Any, source: str) -> Any:
+    if name not in NAMES:
+        raise ConfigurationError(
+            f"{source} sets '{name}', which is not a setting; settings: {', '.join(NAMES)}"
+        )
+    if name not in _INTEGERS:
+        if not isinstance(value, str):
+            raise ConfigurationError(f"{name} from {source} is {value!r}; text is needed")
+        return value
+    low, high = _INTEGERS[name]
+    try:
+        number = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
+    except ValueError:
+        number = None
+    if number is None or not low <= number <= high:
+        raise ConfigurationError(
+            f"{name} from {source} is {value!r}; a whole number from {low} to {high} is needed"
+        )
+    return number

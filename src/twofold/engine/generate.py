@@ -1,0 +1,168 @@
+"""Generating text: sample, feed, repeat; stop at an end token, a stop string, or the limit."""
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+
+from twofold.engine.engine import Engine, Session
+from twofold.engine.sampling import Sampling, sample
+from twofold.errors import RequestError
+from twofold.kernels.arithmetic import F32
+from twofold.model.tokenizer import TextStream, Tokenizer
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """When to stop."""
+
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise RequestError for a limit that makes no sense."""
+        if self.max_tokens < 1:
+            raise RequestError(f"max-tokens is {self.max_tokens}; it must be at least 1")
+        if any(not text for text in self.stop):
+            raise RequestError("a stop string is empty; leave it out instead")
+
+
+class Timings(msgspec.Struct):
+    """Where the time went, in seconds. `link` is what calls took beyond the work of weight memory."""
+
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    weights_seconds: float = 0.0
+    context_seconds: float = 0.0
+    link_seconds: float = 0.0
+    sampling_seconds: float = 0.0
+
+    @property
+    def prefill_rate(self) -> float:
+        """Prompt tokens a second."""
+        return self.prompt_tokens / self.prefill_seconds if self.prefill_seconds else 0.0
+
+    @property
+    def decode_rate(self) -> float:
+        """Tokens a second after the first, which the prefill gives."""
+        return (self.generated_tokens - 1) / self.decode_seconds if self.decode_seconds else 0.0
+
+
+class Generation:
+    """One answer: iterate for its text as it comes; afterwards the attributes tell the rest.
+
+    `token_ids` are all tokens sampled, an end token included; `text` has neither end token nor stop string.
+    `logits_digest` is the SHA-256 over the float32 logits (little endian) of every sampled token, in order.
+    """
+
+    def __init__(
+        self, engine: Engine, session: Session, tokenizer: Tokenizer, sampling: Sampling, limits: Limits
+    ) -> None:
+        self.engine, self.session, self.tokenizer = engine, session, tokenizer
+        self.sampling, self.limits = sampling, limits
+        self.token_ids: list[int] = []
+        self.text = ""
+        self.finish_reason: str | None = None
+        self.timings = Timings()
+        self._hash = hashlib.sha256()
+        self._spent = (engine.weights.weights_ns, engine.context_ns, engine.weights.link_ns)
+
+    @property
+    def logits_digest(self) -> str:
+        """SHA-256, hexadecimal, of the logits so far."""
+        return self._hash.hexdigest()
+
+    def run(self, prompt: Sequence[int]) -> Iterator[str]:
+        """Feed `prompt`, then yield text as it is known; raises RequestError if the prompt is empty or too long."""
+        if not prompt:
+            raise RequestError("the prompt is empty; give some text")
+        room = min(self.engine.manifest.context_length, self.engine.context.positions) - len(
+            self.session.tokens
+        )
+        if len(prompt) >= room:
+            raise RequestError(
+                f"the prompt has {len(prompt)} tokens, but only {room - 1} fit the context "
+                f"of {self.engine.manifest.context_length}; shorten it"
+            )
+        limit = min(self.limits.max_tokens, room - len(prompt))
+        start = time.perf_counter()
+        self.timings.prompt_tokens = len(prompt)
+        try:
+            logits = self.engine.feed(self.session, prompt)
+            self.timings.prefill_seconds = time.perf_counter() - start
+            yield from self._decode(logits, limit)
+        finally:
+            self._account(start)
+
+    def _decode(self, logits: F32, limit: int) -> Iterator[str]:
+        held = HeldText(self.limits.stop)
+        stream = TextStream(self.tokenizer)
+        while True:
+            token = self._sample(logits[0])
+            ended = token in self.tokenizer.end_ids
+            piece = held.push("" if ended else stream.push(token))
+            if ended or held.stopped or len(self.token_ids) == limit:
+                break
+            if piece:
+                self.text += piece
+                yield piece
+            logits = self.engine.feed(self.session, [token])
+        piece += "" if held.stopped else held.finish(stream.finish())
+        self.finish_reason = "stop" if ended or held.stopped else "length"
+        self.text += piece
+        if piece:
+            yield piece
+
+    def _sample(self, logits: F32) -> int:
+        start = time.perf_counter()
+        self._hash.update(np.ascontiguousarray(logits, "<f4").data)
+        token = sample(logits, self.sampling, len(self.session.tokens))
+        self.token_ids.append(token)
+        self.timings.sampling_seconds += time.perf_counter() - start
+        return token
+
+    def _account(self, start: float) -> None:
+        timings = self.timings
+        timings.generated_tokens = len(self.token_ids)
+        timings.decode_seconds = time.perf_counter() - start - timings.prefill_seconds
+        weights, context, link = self._spent
+        timings.weights_seconds = (self.engine.weights.weights_ns - weights) / 1e9
+        timings.context_seconds = (self.engine.context_ns - context) / 1e9
+        timings.link_seconds = (self.engine.weights.link_ns - link) / 1e9
+
+
+class HeldText:
+    """Text on its way out, held back while its end could be the start of a stop string."""
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop = stop
+        self._held = ""
+        self.stopped = False
+
+    def push(self, text: str) -> str:
+        """What of the text so far can be shown; after a stop string, nothing more."""
+        self._held += text
+        found = [at for at in (self._held.find(stop) for stop in self._stop) if at >= 0]
+        if found:
+            self.stopped = True
+            return self._release(min(found))
+        return self._release(len(self._held) - self._undecided())
+
+    def finish(self, text: str) -> str:
+        """All that is left, once nothing more comes."""
+        return self.push(text) + ("" if self.stopped else self._release(len(self._held)))
+
+    def _undecided(self) -> int:
+        """Length of the longest end of the held text that begins a stop string."""
+        longest = max((len(stop) for stop in self._stop), default=1) - 1
+        for length in range(min(longest, len(self._held)), 0, -1):
+            if any(stop.startswith(self._held[-length:]) for stop in self._stop):
+                return length
+        return 0
+
+    def _release(self, count: int) -> str:
+        out, self._held = self._held[:count], self._held[count:]
+        return out

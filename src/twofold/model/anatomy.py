@@ -1,0 +1,104 @@
+"""The cut of a model as plain records: what `twofold inspect` prints, and what a planner may count with."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from twofold.model.checkpoint import Tensor
+from twofold.model.manifest import Model
+from twofold.model.operations import BY_NAME, CONTEXT_KINDS, KINDS, Kind, Side, kind_of, weight_of
+from twofold.model.segment import Plane, Segment
+
+
+class SegmentRow(msgspec.Struct, frozen=True):
+    """One segment and the context layer that follows it."""
+
+    segment: int
+    takes: tuple[Plane, ...]
+    gives: tuple[Plane, ...]
+    operations: tuple[str, ...]
+    weight_bytes: int
+    parameters: int
+    then: tuple[str, ...]  # context-aware operations of the layer after it
+    context_bytes_per_token: int
+
+
+class OperationRow(msgspec.Struct, frozen=True):
+    """One operation of the closed list, as this model uses it."""
+
+    name: str
+    side: Side
+    shapes: str
+    rule: str
+    count: int  # in one pass of a token
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """Sums over the model; a tensor used twice (tied embeddings) counts once."""
+
+    parameters: int
+    weight_bytes: int
+    context_bytes_per_token: int
+    link_bytes_per_token: int  # planes in and out of all segments, logits included
+
+
+class Anatomy(msgspec.Struct, frozen=True):
+    """All of it."""
+
+    name: str
+    digest: str
+    family: str
+    numerics: int
+    vocabulary: int
+    context_length: int
+    totals: Totals
+    segments: tuple[SegmentRow, ...]
+    operations: tuple[OperationRow, ...]
+
+
+def anatomy(model: Model, tensor: Callable[[str], Tensor]) -> Anatomy:
+    """Take `model` apart; `tensor` gives a weight's shape and bytes."""
+    manifest = model.manifest
+    used: dict[str, Tensor] = {}
+    rows = []
+    for index, segment in enumerate(model.segments):
+        names = _weights(segment)
+        used |= {name: tensor(name) for name in names}
+        layer = manifest.layers[index] if index < len(manifest.layers) else None
+        rows.append(
+            SegmentRow(
+                segment=index,
+                takes=segment.cut.takes,
+                gives=segment.cut.gives,
+                operations=tuple(kind_of(operation).name for operation in segment.operations),
+                weight_bytes=sum(len(used[name].raw) for name in names),
+                parameters=sum(used[name].rows * used[name].width for name in names),
+                then=CONTEXT_KINDS[type(layer)] if layer else ("sample",),
+                context_bytes_per_token=layer.context_bytes if layer else 0,
+            )
+        )
+    totals = Totals(
+        parameters=sum(t.rows * t.width for t in used.values()),
+        weight_bytes=sum(len(t.raw) for t in used.values()),
+        context_bytes_per_token=manifest.context_bytes_per_token(),
+        link_bytes_per_token=sum(sum(cut.bytes_per_row()) for cut in manifest.cuts),
+    )
+    return Anatomy(
+        manifest.name, manifest.digest, manifest.family, manifest.numerics, manifest.vocabulary,
+        manifest.context_length, totals, tuple(rows), _operations(rows),
+    )  # fmt: skip
+
+
+def _weights(segment: Segment) -> list[str]:
+    return list(dict.fromkeys(name for name in map(weight_of, segment.operations) if name))
+
+
+def _operations(rows: list[SegmentRow]) -> tuple[OperationRow, ...]:
+    counts: dict[str, int] = {}
+    for row in rows:
+        for name in (*row.operations, *row.then):
+            counts[name] = counts.get(name, 0) + 1
+    counts["tokenise"] = 1
+    kinds: list[Kind] = [kind for kind in KINDS if kind.name in counts]
+    assert set(counts) <= set(BY_NAME), "an operation outside the closed list"
+    return tuple(OperationRow(k.name, k.side, k.shapes, k.rule, counts[k.name]) for k in kinds)

@@ -1,0 +1,120 @@
+"""Messages: what the two sides of a link say to each other besides calls.
+
+A closed union of MessagePack maps, told apart by their `type`. `Failed` is its error member: an error is a
+message, so nobody waits for a reply that will not come. It names a class of `twofold.errors`, and one table
+turns it back into that class.
+"""
+
+import inspect
+
+import msgspec
+
+from twofold import __version__, errors
+from twofold.errors import FrameError, LinkError, TwofoldError
+from twofold.model.manifest import NUMERICS, Manifest
+from twofold.units import bytes_text
+from twofold.wire.frame import CONTROL_BYTES
+
+PROTOCOL = 1
+PROGRAM = f"twofold {__version__}"
+TEXT_LIMIT = 1000  # characters of an error message
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """The first message, from the side that connects."""
+
+    protocol: int = PROTOCOL
+    numerics: int = NUMERICS
+    digest: str | None = None  # the model wanted; None: whichever is held
+    program: str = PROGRAM
+    shared_memory: bool = False  # the planes travel in a memory that both sides map
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """The answer to a Hello that is not refused."""
+
+    manifest: Manifest
+    segments: tuple[int, ...]  # held by this processor
+    rows: int  # most rows of one call
+    head_rows: int  # most rows of one call of the last segment
+    pid: int
+    title: str
+    protocol: int = PROTOCOL
+    numerics: int = NUMERICS
+    program: str = PROGRAM
+
+
+class AskTokenizer(msgspec.Struct, frozen=True, tag="ask-tokenizer"):
+    """Answered by TokenizerReply."""
+
+
+class TokenizerReply(msgspec.Struct, frozen=True, tag="tokenizer"):
+    """The tokenizer, encoded; the link does not look into it."""
+
+    data: bytes
+
+
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """Answered by Pong."""
+
+
+class Pong(msgspec.Struct, frozen=True, tag="pong"):
+    """The other side is alive and reads."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """What was asked failed: `kind` is the name of a class of `twofold.errors`, `message` one line."""
+
+    kind: str
+    message: str
+
+
+Message = Hello | Welcome | AskTokenizer | TokenizerReply | Ping | Pong | Failed
+
+ERRORS: dict[str, type[TwofoldError]] = {
+    name: value
+    for name, value in vars(errors).items()
+    if inspect.isclass(value) and issubclass(value, TwofoldError)
+}
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Message)
+
+
+def encode(message: Message) -> bytes:
+    """The payload of a CONTROL frame; FrameError if it is over the limit."""
+    payload = _ENCODER.encode(message)
+    if len(payload) > CONTROL_BYTES:
+        raise FrameError(
+            f"a message of {bytes_text(len(payload))} cannot be sent; "
+            f"the limit is {bytes_text(CONTROL_BYTES)}"
+        )
+    return payload
+
+
+def decode(payload: bytes | bytearray | memoryview) -> Message:
+    """The message in the payload of a CONTROL frame; FrameError if it is none of the union."""
+    try:
+        message: Message = _DECODER.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise FrameError(f"a CONTROL frame holds no valid message ({one_line(str(error))})") from error
+    return message
+
+
+def failed(error: TwofoldError) -> Failed:
+    """The message that tells the other side of `error`."""
+    kind = next((cls.__name__ for cls in type(error).__mro__ if cls.__name__ in ERRORS), LinkError.__name__)
+    return Failed(kind, one_line(str(error)))
+
+
+def error_of(message: Failed) -> TwofoldError:
+    """The error that the other side told of; LinkError if its kind is not in the table."""
+    text = one_line(message.message)
+    kind = ERRORS.get(message.kind)
+    return kind(text) if kind else LinkError(f"{one_line(message.kind)}: {text}")
+
+
+def one_line(text: str) -> str:
+    """`text` as one printable line of bounded length: what came over a wire may reach a terminal."""
+    line = " ".join(text[: 4 * TEXT_LIMIT].split())[:TEXT_LIMIT]
+    return "".join(c if c.isprintable() else "?" for c in line)

@@ -1,0 +1,91 @@
+"""Rows: the planes of a call, in one piece of memory that both sides can share.
+
+    ┌─ids──────┬─carry──────────┬─q───────┬─k────┬─v────┬─attended─┬─logits────┐
+    │ capacity │ capacity       │ …       │      │      │          │ heads     │   each plane starts at a
+    │ rows     │ rows           │         │      │      │          │ rows      │   multiple of 64 bytes
+    └──────────┴────────────────┴─────────┴──────┴──────┴──────────┴───────────┘
+
+A call of n rows uses the first n rows of each of its planes. A plane that a segment both takes and gives
+(the carry) is one matrix, so nothing is copied between two calls in one process or over shared memory, and a
+socket sends and receives straight from and into it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from twofold.model.manifest import Manifest
+from twofold.model.segment import NUMPY, Cut, Plane
+
+ROWS = 256  # rows of one call
+HEAD_ROWS = 32  # rows of one call of the last segment: a row of logits is large
+ALIGN = 64
+
+AnyArray = npt.NDArray[np.generic]
+
+
+class Layout:
+    """Where each plane of a model lies: `offsets[name]` in bytes, `size_bytes` in all."""
+
+    def __init__(self, manifest: Manifest, *, rows: int = ROWS, head_rows: int = HEAD_ROWS) -> None:
+        self.rows, self.head_rows = rows, head_rows
+        self.cuts = manifest.cuts
+        self.planes: dict[str, Plane] = {plane.name: plane for plane in manifest.planes()}
+        last = {plane.name for plane in manifest.cuts[-1].gives}
+        self.capacity = {name: head_rows if name in last else rows for name in self.planes}
+        self.offsets: dict[str, int] = {}
+        end = 0
+        for name, plane in self.planes.items():
+            self.offsets[name] = end
+            end += -(-plane.row_bytes * self.capacity[name] // ALIGN) * ALIGN
+        self.size_bytes = max(end, ALIGN)
+
+    def limit(self, segment: int) -> int:
+        """The most rows one call of `segment` may carry."""
+        return self.head_rows if segment == len(self.cuts) - 1 else self.rows
+
+    def payload_bytes(self, planes: Sequence[Plane], count: int) -> int:
+        """Bytes of `count` rows of `planes` on a wire: the planes one after the other, rows packed."""
+        return sum(plane.row_bytes for plane in planes) * count
+
+
+class Rows:
+    """The planes of calls: `rows[name]` is an array [capacity, width] over the shared memory."""
+
+    def __init__(self, layout: Layout, memory: memoryview | bytearray | None = None) -> None:
+        """Lay the planes over `memory` (writable, at least `layout.size_bytes`), or over new memory."""
+        self.layout = layout
+        if memory is None:
+            memory = np.zeros(layout.size_bytes + ALIGN, np.uint8).data.cast("B")
+            address = np.frombuffer(memory, np.uint8).ctypes.data
+            memory = memory[-address % ALIGN :]
+        self.memory = memory
+        self.arrays: dict[str, AnyArray] = {}
+        for name, plane in layout.planes.items():
+            count = layout.capacity[name] * plane.width
+            flat = np.frombuffer(memory, NUMPY[plane.dtype], count, layout.offsets[name])
+            self.arrays[name] = flat.reshape(layout.capacity[name], plane.width)
+        self.address = np.frombuffer(memory, np.uint8, 1).ctypes.data
+        self._views: dict[tuple[int, bool, int], list[memoryview]] = {}
+
+    def __getitem__(self, name: str) -> AnyArray:
+        return self.arrays[name]
+
+    def views(self, segment: int, count: int, *, gives: bool) -> list[memoryview]:
+        """The bytes that cross the cut: the first `count` rows of each plane the segment takes or gives."""
+        key = (segment, gives, count)
+        if key not in self._views:
+            if len(self._views) > 4096:
+                self._views.clear()
+            cut: Cut = self.layout.cuts[segment]
+            planes = cut.gives if gives else cut.takes
+            self._views[key] = [self.arrays[p.name][:count].data.cast("B") for p in planes]
+        return self._views[key]
+
+    def keep(self, segment: int, first: int, count: int) -> None:
+        """Move rows first .. count-1 of the planes that `segment` takes to the front."""
+        if first:
+            for plane in self.layout.cuts[segment].takes:
+                array = self.arrays[plane.name]
+                array[: count - first] = array[first:count].copy()

@@ -1,0 +1,259 @@
+"""The tokenizer on a vocabulary small enough to know by heart."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twofold.errors import ModelError, RequestError
+from twofold.model.tokenizer import PRE_TOKENIZERS, TextStream, Tokenizer, TokenizerData
+
+END, START, TOOL, PAD = "<|end|>", "<|start|>", "<tool>", "<unused0>"
+
+
+def letters() -> list[str]:
+    """The letter GPT-2 writes for each byte, by byte."""
+    shown = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    hidden = iter(range(256, 512))
+    return [chr(byte if byte in shown else next(hidden)) for byte in range(256)]
+
+
+MERGES = ["h e", "l l", "he ll", "hell o", "Ġ w", "1 2", "Ã ©"]
+
+
+def metadata(**changes: Any) -> dict[str, object]:
+    """A file's metadata: 256 bytes, seven merges, two control tokens, a user-defined and an unused one."""
+    merged = [merge.replace(" ", "") for merge in MERGES]
+    tokens = [*letters(), *merged, END, START, TOOL, PAD]
+    values: dict[str, object] = {
+        "model": "gpt2",
+        "pre": "smollm",
+        "tokens": tokens,
+        "token_type": [1] * 263 + [3, 3, 4, 5],
+        "merges": MERGES,
+        "bos_token_id": 264,
+        "eos_token_id": 263,
+        "unknown_token_id": 263,
+        "padding_token_id": 263,
+        "add_bos_token": False,
+    }
+    values |= changes
+    chosen = {f"tokenizer.ggml.{name}": value for name, value in values.items() if value is not None}
+    return chosen | {"tokenizer.chat_template": "{{ messages }}", "general.name": "tiny"}
+
+
+def tokenizer(**changes: Any) -> Tokenizer:
+    return Tokenizer(TokenizerData.from_metadata(metadata(**changes)))
+
+
+TINY = {pre: tokenizer(pre=pre) for pre in PRE_TOKENIZERS}
+UNICODE = st.text(st.characters(exclude_categories=["Cs"]))
+TRICKY = st.lists(
+    st.sampled_from([END, START, TOOL, PAD, "hello", " w", "12", "é", "\0", " ", "\r\n", "<|", "漢", "👍🏽"])
+).map("".join)
+IDS = st.lists(st.integers(0, 266))
+
+
+@pytest.mark.parametrize("pre", TINY)
+@given(text=UNICODE | TRICKY)
+def test_text_survives_encoding_and_decoding(pre: str, text: str) -> None:
+    tiny = TINY[pre]
+    assert tiny.decode(tiny.encode(text, parse_special=False)) == text
+    assert tiny.decode(tiny.encode(text), skip_special=False) == text
+
+
+@given(ids=IDS, skip_special=st.booleans())
+def test_a_stream_gives_what_decode_gives(ids: list[int], skip_special: bool) -> None:
+    tiny = TINY["smollm"]
+    stream = TextStream(tiny, skip_special=skip_special)
+    pieces = [stream.push(token_id) for token_id in ids]
+    assert "".join(pieces) + stream.finish() == tiny.decode(ids, skip_special=skip_special)
+
+
+@given(ids=IDS)
+def test_decoding_is_utf8_decoding_of_the_tokens_bytes(ids: list[int]) -> None:
+    tiny = TINY["smollm"]
+    joined = b"".join(map(tiny.token_bytes, ids))
+    assert tiny.decode(ids, skip_special=False) == joined.decode(errors="replace")
+
+
+def test_a_stream_holds_a_character_back_until_it_is_complete() -> None:
+    stream = TextStream(TINY["smollm"])
+    assert [stream.push(byte) for byte in "漢a".encode()] == ["", "", "漢", "a"]
+
+
+def test_a_stream_starts_anew_after_an_unfinished_character() -> None:
+    stream = TextStream(TINY["smollm"])
+    stream.push(0xE6)
+    assert stream.finish() == "\ufffd"
+    assert stream.push(ord("a")) == "a"
+
+
+def test_merges_are_applied_best_first() -> None:
+    assert TINY["smollm"].encode("hello") == [259]
+    assert TINY["smollm"].encode("hell w") == [258, 260]
+
+
+def test_a_digit_stands_alone_only_where_the_pre_tokenizer_says_so() -> None:
+    assert TINY["smollm"].encode("12") == [ord("1"), ord("2")]
+    assert TINY["gpt-2"].encode("12") == [261]
+
+
+def test_whole_words_come_before_merges_in_llama_bpe() -> None:
+    one_merge = {"merges": ["h e"]}
+    assert tokenizer(pre="llama-bpe", **one_merge).encode("hello") == [259]
+    assert tokenizer(pre="gpt-2", **one_merge).encode("hello") == [256, *b"llo"]
+
+
+def test_control_tokens_are_read_from_text_only_if_asked() -> None:
+    tiny = TINY["smollm"]
+    assert tiny.encode(f"a{END}") == [ord("a"), 263]
+    assert tiny.encode(f"a{END}", parse_special=False) == list(f"a{END}".encode())
+
+
+def test_user_defined_tokens_are_always_read_from_text() -> None:
+    assert TINY["smollm"].encode(TOOL, parse_special=False) == TINY["smollm"].encode(TOOL) == [265]
+
+
+@given(text=UNICODE | TRICKY)
+def test_no_control_token_comes_from_text_that_is_not_parsed(text: str) -> None:
+    tiny = TINY["smollm"]
+    assert tiny.special_ids.isdisjoint(tiny.encode(text, parse_special=False))
+
+
+def test_decoding_leaves_special_tokens_out_if_asked() -> None:
+    ids = [264, ord("a"), 265, 266, 263]
+    assert TINY["smollm"].decode(ids) == f"a{TOOL}"
+    assert TINY["smollm"].decode(ids, skip_special=False) == f"{START}a{TOOL}{END}"
+
+
+def test_the_bytes_of_a_byte_token_are_that_byte() -> None:
+    assert [TINY["smollm"].token_bytes(i) for i in range(256)] == [bytes([i]) for i in range(256)]
+
+
+@pytest.mark.parametrize(("token_id", "expected"), [(262, "é"), (263, END), (265, TOOL), (266, "")])
+def test_the_bytes_of_a_token_are_those_of_its_text(token_id: int, expected: str) -> None:
+    assert TINY["smollm"].token_bytes(token_id) == expected.encode()
+
+
+def test_a_token_not_written_in_letters_for_bytes_is_its_text() -> None:
+    tokens = [*metadata()["tokenizer.ggml.tokens"][:-1], "a 漢"]  # type: ignore[index]
+    assert tokenizer(tokens=tokens, token_type=[1] * 267).token_bytes(266) == "a 漢".encode()
+
+
+def test_a_byte_without_a_token_is_left_out() -> None:
+    tokens = metadata()["tokenizer.ggml.tokens"]
+    without_nul = ["unreachable" if token == "Ā" else token for token in tokens]  # type: ignore[attr-defined]
+    assert tokenizer(tokens=without_nul).encode("a\0b") == [*b"ab"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "add_bos", "expected"),
+    [
+        ({}, None, [ord("a")]),
+        ({}, True, [264, ord("a")]),
+        ({"add_bos_token": True}, None, [264, ord("a")]),
+        ({"add_bos_token": True}, False, [ord("a")]),
+        ({"add_eos_token": True}, None, [ord("a"), 263]),
+        ({"add_eos_token": True}, True, [264, ord("a")]),
+        ({"add_bos_token": None}, None, [ord("a")]),
+        ({"add_bos_token": None, "pre": "llama-bpe"}, None, [264, ord("a")]),
+    ],
+)
+def test_the_ends_are_marked_as_the_file_and_the_caller_say(
+    changes: dict[str, Any], add_bos: bool | None, expected: list[int]
+) -> None:
+    assert tokenizer(**changes).encode("a", add_bos=add_bos) == expected
+
+
+def test_asking_for_a_beginning_that_the_model_has_not_is_refused() -> None:
+    with pytest.raises(RequestError, match="no beginning-of-sequence token"):
+        tokenizer(bos_token_id=None).encode("a", add_bos=True)
+
+
+def test_end_ids_are_all_ends_that_the_file_names() -> None:
+    assert TINY["smollm"].end_ids == {263}
+    assert tokenizer(eot_token_id=264, eom_token_id=265).end_ids == {263, 264, 265}
+    assert tokenizer(eos_token_id=None).end_ids == frozenset()
+
+
+@given(before=UNICODE, surrogate=st.characters(categories=["Cs"]), after=UNICODE)
+def test_a_lone_surrogate_is_refused_with_its_position(before: str, surrogate: str, after: str) -> None:
+    with pytest.raises(RequestError, match=f"at character {len(before)}, .* remove it"):
+        TINY["smollm"].encode(before + surrogate + after)
+
+
+@pytest.mark.parametrize("token_id", [-1, 267, 2**40])
+def test_an_id_outside_the_vocabulary_is_refused(token_id: int) -> None:
+    with pytest.raises(RequestError, match="the ids are 0 to 266"):
+        TINY["smollm"].token_bytes(token_id)
+    with pytest.raises(RequestError, match="the ids are 0 to 266"):
+        TINY["smollm"].decode([token_id])
+
+
+TOKENS: Any = metadata()["tokenizer.ggml.tokens"]
+MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
+    "no model": ({"model": None}, "has no tokenizer.ggml.model"),
+    "no pre": ({"pre": None}, "has no tokenizer.ggml.pre"),
+    "no tokens": ({"tokens": None}, "has no tokenizer.ggml.tokens"),
+    "no types": ({"token_type": None}, "has no tokenizer.ggml.token_type"),
+    "no merges": ({"merges": None}, "has no tokenizer.ggml.merges"),
+    "model of another kind": ({"model": "llama"}, "'llama' is not supported; supported: 'gpt2'"),
+    "unknown pre": ({"pre": "zzz"}, "'zzz' is not supported; supported: 'gpt-2', 'llama-bpe', 'smollm'"),
+    "model is a number": ({"model": 2}, "tokenizer.ggml.model has the wrong type"),
+    "tokens are numbers": ({"tokens": [1, 2]}, "tokenizer.ggml.tokens has the wrong type"),
+    "tokens are one text": ({"tokens": "abc"}, "tokenizer.ggml.tokens has the wrong type"),
+    "types are texts": ({"token_type": ["1"]}, "tokenizer.ggml.token_type has the wrong type"),
+    "merges are pairs": ({"merges": [["a", "b"]]}, "tokenizer.ggml.merges has the wrong type"),
+    "eos is a text": ({"eos_token_id": "2"}, "tokenizer.ggml.eos_token_id has the wrong type"),
+    "eos is a truth value": ({"eos_token_id": True}, "tokenizer.ggml.eos_token_id has the wrong type"),
+    "add_bos is a number": ({"add_bos_token": 1}, "tokenizer.ggml.add_bos_token has the wrong type"),
+    "types of another length": ({"token_type": [1] * 266}, "267 tokens, 266 token types"),
+    "no tokens at all": ({"tokens": [], "token_type": [], "merges": []}, "outside its 0 tokens"),
+    "bos outside": ({"bos_token_id": 267}, "bos id 267 is outside its 267 tokens"),
+    "eos negative": ({"eos_token_id": -1}, "eos id -1 is outside"),
+    "unknown outside": ({"unknown_token_id": 999}, "unknown id 999"),
+    "padding outside": ({"padding_token_id": 999}, "padding id 999"),
+    "end of turn outside": ({"eot_token_id": 999}, "end of turn 0 id 999"),
+    "bos wanted but not named": ({"bos_token_id": None, "add_bos_token": True}, "names no bos id"),
+    "eos wanted but not named": ({"eos_token_id": None, "add_eos_token": True}, "names no eos id"),
+    "token twice": ({"tokens": [*TOKENS[:-1], "hello"]}, "has the token 'hello' twice"),
+    "empty token": ({"tokens": [*TOKENS[:-1], ""]}, "token 266 of the tokenizer is empty"),
+    "token with a surrogate": ({"tokens": [*TOKENS[:-1], "\ud800"]}, "token 266 of the tokenizer is not"),
+    "byte token": ({"token_type": [1] * 266 + [6]}, "token 266 has type 6"),
+    "type zero": ({"token_type": [0] + [1] * 266}, "token 0 has type 0"),
+    "merge of one": ({"merges": ["hello"]}, "merge 0 is 'hello', not two tokens"),
+    "merge of three": ({"merges": ["h e", "h e l"]}, "merge 1 is 'h e l', not two tokens"),
+    "merge without a left": ({"merges": [" e"]}, "merge 0 is ' e', not two tokens"),
+    "merge without a right": ({"merges": ["h "]}, "merge 0 is 'h ', not two tokens"),
+    "merge of a stranger": ({"merges": ["h zz"]}, "merge 0 names 'zz', which is not in the vocabulary"),
+    "merge into a stranger": ({"merges": ["h z"]}, "merge 0 names 'hz', which is not in the vocabulary"),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_metadata_is_refused_in_one_line(name: str) -> None:
+    changes, message = MALFORMED[name]
+    with pytest.raises(ModelError) as caught:
+        TokenizerData.from_metadata(metadata(**changes))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_a_chat_template_of_another_type_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"tokenizer\.chat_template has the wrong type"):
+        TokenizerData.from_metadata(metadata() | {"tokenizer.chat_template": 3})
+
+
+def test_the_data_survives_the_wire() -> None:
+    data = TokenizerData.from_metadata(metadata(eot_token_id=264))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(data), type=TokenizerData) == data
+
+
+def test_damaged_data_from_the_wire_is_refused() -> None:
+    plain = msgspec.to_builtins(TINY["smollm"].data)
+    with pytest.raises(ModelError, match="bos id 999"):
+        msgspec.msgpack.decode(msgspec.msgpack.encode(plain | {"bos_id": 999}), type=TokenizerData)

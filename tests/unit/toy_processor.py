@@ -1,0 +1,113 @@
+"""A toy model served over any link, in this process or (as a program: `toy_processor.py URL`) in a child.
+
+Segment 0 doubles: carry = 2 · ids. Segment 1 sums: logits = sum(carry) + attended. A negative id asks for
+trouble.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+
+from twofold.errors import ModelError
+from twofold.link import listen
+from twofold.model.manifest import NUMERICS, Manifest
+from twofold.model.operations import Attention, Rotary
+from twofold.model.segment import Cut, Plane
+from twofold.processor.weight import WeightProcessor
+from twofold.units import Nanoseconds, Seconds
+from twofold.wire.rows import Layout, Rows
+
+FAIL, DIE, BLOCK, BUG = -1, -2, -3, -4
+DIGEST = "0123456789abcdef" * 4
+WORKED = Nanoseconds(12345)
+
+_CARRY, _ATTENDED = Plane("carry", 1024, "f32"), Plane("attended", 64, "f16")
+MANIFEST = Manifest(
+    digest=DIGEST,
+    name="toy",
+    family="toy",
+    numerics=NUMERICS,
+    vocabulary=4096,
+    context_length=64,
+    cuts=(
+        Cut(takes=(Plane("ids", 1, "i32"),), gives=(_CARRY, _ATTENDED)),
+        Cut(takes=(_CARRY, _ATTENDED), gives=(Plane("logits", 4096, "f32"),)),
+    ),
+    layers=(Attention(1, 1, 64, 0.125, Rotary((1.0,), False)),),
+)
+
+
+class ToyService:
+    """What a weight processor serves; `release` ends a BLOCK, `entered` says that it began."""
+
+    manifest = MANIFEST
+
+    def __init__(self, held: frozenset[int] = frozenset({0, 1})) -> None:
+        self.held = held
+        self.layout = Layout(MANIFEST)
+        self.entered, self.release = threading.Event(), threading.Event()
+        self.block_seconds = 5.0
+        self.rows: Rows | None = None
+        self.calls = 0
+
+    def work(self, segment: int, rows: Rows, count: int) -> Nanoseconds:
+        """Run a segment, or the trouble that the first id asks for."""
+        self.rows, self.calls = rows, self.calls + 1
+        if segment == 0:
+            self._trouble(int(rows["ids"][0, 0]))
+            rows["carry"][:count] = 2 * rows["ids"][:count]
+            rows["attended"][:count] = 1
+        else:
+            total = rows["carry"][:count].sum(axis=1, keepdims=True) + rows["attended"][:count, :1]
+            rows["logits"][:count] = total
+        return WORKED
+
+    def _trouble(self, kind: int) -> None:
+        if kind == FAIL:
+            raise ModelError("the toy is broken; buy another")
+        if kind == BUG:
+            raise ZeroDivisionError("a bug of the toy")
+        if kind == DIE:
+            os._exit(9)
+        if kind == BLOCK:
+            self.entered.set()
+            self.release.wait(self.block_seconds)
+
+    def tokenizer(self) -> bytes:
+        """Bytes that the link does not look into."""
+        return b"tokens" * 50_000
+
+
+@contextlib.contextmanager
+def serving(
+    url: str, service: ToyService, *, connections: int = 64, handshake: float = 5.0
+) -> Iterator[WeightProcessor]:
+    """A weight processor of `service` in a thread of this process."""
+    processor = WeightProcessor(service, listen(url), connections=connections, handshake=Seconds(handshake))
+    thread = threading.Thread(target=processor.serve_forever, name="toy processor")
+    thread.start()
+    try:
+        yield processor
+    finally:
+        service.release.set()
+        processor.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def serving_threads() -> list[threading.Thread]:
+    """The threads of this process that serve one connection each."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("serve ")]
+
+
+def main() -> None:
+    """Serve at the address on the command line until killed."""
+    processor = WeightProcessor(ToyService(), listen(sys.argv[1]))
+    os.write(1, f"ready {processor.url}\n".encode())
+    processor.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
