@@ -36,6 +36,7 @@ TopK = Annotated[int, typer.Option(help="Sample among this many likeliest tokens
 MinP = Annotated[float, typer.Option(help="Leave out tokens below this share of the likeliest.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same text.")]
 MaxTokens = Annotated[int, typer.Option(help="Stop after this many tokens.")]
+IgnoreEnd = Annotated[bool, typer.Option("--ignore-eos", help="Go on past the model's end token.")]
 Stop = Annotated[list[str] | None, typer.Option(help="Stop at this text; may be given several times.")]
 
 

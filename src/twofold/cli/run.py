@@ -38,6 +38,7 @@ def run(
     seed: options.Seed = 0,
     max_tokens: options.MaxTokens = 512,
     stop: options.Stop = None,
+    ignore_eos: options.IgnoreEnd = False,
     threads: options.Threads = None,
     context: options.Context = None,
     json: options.Json = False,
@@ -52,7 +53,7 @@ def run(
             "--split starts a weight processor and --weights uses a running one; give one of them"
         )
     sampling = Sampling(temperature, top_k, top_p, min_p, seed)
-    limits = Limits(max_tokens, tuple(stop or ()))
+    limits = Limits(max_tokens, tuple(stop or ()), ignore_eos)
     named, text = chosen(model, prompt, remote=settings.weights is not None)
     with (
         show.ShownProgress(quiet=json) as progress,

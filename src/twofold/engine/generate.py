@@ -19,6 +19,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
+    ignore_end: bool = False  # go on past the model's end tokens
 
     def __post_init__(self) -> None:
         """Raise RequestError for a limit that makes no sense."""
@@ -102,7 +103,7 @@ class Generation:
         stream = TextStream(self.tokenizer)
         while True:
             token = self._sample(logits[0])
-            ended = token in self.tokenizer.end_ids
+            ended = token in self.tokenizer.end_ids and not self.limits.ignore_end
             piece = held.push("" if ended else stream.push(token))
             if ended or held.stopped or len(self.token_ids) == limit:
                 break

@@ -11,7 +11,8 @@ from twofold.errors import ModelError
 from twofold.model.operations import ContextLayer
 from twofold.model.segment import Segment
 
-WIDTH_MULTIPLE = 32  # int8 blocks and vector panels
+BLOCK = 32  # activations are rounded to integers in blocks of 32
+PANEL = 16  # lanes that the kernels work in
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,9 @@ class Blueprint:
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def check_widths(**widths: int) -> None:
-    """Raise ModelError unless every width is a multiple of 32, the block of the arithmetic."""
+def check_widths(multiple: int, **widths: int) -> None:
+    """Raise ModelError unless every width is a multiple of `multiple`, which the arithmetic needs."""
     for name, width in widths.items():
-        if width % WIDTH_MULTIPLE:
-            raise ModelError(
-                f"{name.replace('_', ' ')} {width} is not a multiple of {WIDTH_MULTIPLE}, which the kernels need"
-            )
+        if width % multiple:
+            words = name.replace("_", " ")
+            raise ModelError(f"{words} {width} is not a multiple of {multiple}, which the kernels need")

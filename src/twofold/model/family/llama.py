@@ -4,7 +4,7 @@ GGUF stores q and k so that a rotary pair is two neighbours, hence `interleaved=
 """
 
 from twofold.errors import ModelError
-from twofold.model.family.base import Blueprint, Facts, check_widths
+from twofold.model.family.base import BLOCK, PANEL, Blueprint, Facts, check_widths
 from twofold.model.operations import Add, Attention, Embed, Linear, RMSNorm, Rotary, SwiGLU, WeightOperation
 from twofold.model.segment import Cut, Plane, Segment
 
@@ -20,12 +20,8 @@ def build(facts: Facts) -> Blueprint:
     _refuse_variants(facts, head_dim)
     if heads % kv_heads:
         raise ModelError(f"{heads} attention heads cannot share {kv_heads} KV heads evenly")
-    check_widths(
-        embedding_length=hidden,
-        feed_forward_length=ffn,
-        attention_width=heads * head_dim,
-        head_width=head_dim,
-    )
+    check_widths(BLOCK, embedding_length=hidden, feed_forward_length=ffn, attention_width=heads * head_dim)
+    check_widths(PANEL, head_width=head_dim)
 
     q, kv = heads * head_dim, kv_heads * head_dim
     carry, attended = Plane("carry", hidden, "f32"), Plane("attended", q, "f16")

@@ -1,0 +1,73 @@
+"""Models of a single operation, so that each entry of the closed list can be tested by itself."""
+
+from dataclasses import dataclass
+
+import gguf
+import numpy as np
+
+from twofold.model.checkpoint import Tensor, Tensors
+from twofold.model.format import FORMATS, Format
+from twofold.model.manifest import NUMERICS, Manifest, Model
+from twofold.model.operations import Add, Embed, Linear, RMSNorm, SwiGLU, WeightOperation
+from twofold.model.segment import Cut, Plane, Segment
+
+WIDTH, OUT, VOCABULARY = 96, 50, 70  # 50 and 70: not whole panels of 16
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operation with a weight of one format."""
+
+    name: str
+    operation: WeightOperation
+    takes: tuple[Plane, ...]
+    gives: Plane
+    shape: tuple[int, int] | None = None
+    format: Format = FORMATS[0]
+
+    @property
+    def segment(self) -> int:
+        """Token ids enter in segment 0, everything else in segment 1."""
+        return 0 if isinstance(self.operation, Embed) else 1
+
+
+def _cases() -> list[Case]:
+    x, y = Plane("x", WIDTH, "f32"), Plane("y", WIDTH, "f32")
+    cases = [
+        Case("rms_norm", RMSNorm("x", "w", 1e-5, "out"), (x,), Plane("out", WIDTH, "f32"), (1, WIDTH)),
+        Case("swiglu", SwiGLU("x", "y", "out"), (x, y), Plane("out", WIDTH, "f32")),
+        Case("add", Add("x", "y", "out"), (x, y), Plane("out", WIDTH, "f32")),
+        Case("add, f16 in and out", Add("h", "x", "out"), (Plane("h", WIDTH, "f16"), x), Plane("out", WIDTH, "f16")),
+    ]
+    for f in FORMATS:
+        ids = (Plane("ids", 1, "i32"),)
+        out = Plane("out", WIDTH, "f32")
+        cases.append(Case(f"embed {f.name}", Embed("ids", "w", "out"), ids, out, (VOCABULARY, WIDTH), f))
+        for bits in (8, 16):
+            operation = Linear("x", "w", "out", bits)
+            cases.append(
+                Case(f"linear {f.name}, {bits} bit", operation, (x,), Plane("out", OUT, "f32"), (OUT, WIDTH), f)
+            )
+    return cases
+
+
+CASES = _cases()
+
+
+def one_operation(case: Case) -> tuple[Model, Tensors]:
+    """A model whose segment `case.segment` is the one operation, and its random weights."""
+    segment = Segment(Cut(case.takes, (case.gives,)), (case.operation,))
+    empty = Segment(Cut((), ()), ())
+    segments = (segment, empty, empty) if case.segment == 0 else (empty, segment, empty)
+    cuts = tuple(s.cut for s in segments)
+    manifest = Manifest("0" * 64, case.name, "test", NUMERICS, VOCABULARY, 64, cuts, ())
+    rng = np.random.default_rng(5)
+
+    def tensor(name: str) -> Tensor:
+        assert case.shape is not None, f"{case.name} holds no tensor {name}"
+        values = rng.standard_normal(case.shape).astype(np.float32)
+        kind = getattr(gguf.GGMLQuantizationType, case.format.name)
+        raw = gguf.quants.quantize(values, kind)
+        return Tensor(*case.shape, case.format, memoryview(np.ascontiguousarray(raw)).cast("B"))
+
+    return Model(manifest, segments), tensor
