@@ -35,7 +35,7 @@ def compiler() -> list[str]:
     )
 
 
-class BuildNative(build_ext):
+class BuildNative(build_ext):  # type: ignore[misc]
     """Compiles each source once, and level.c once for every vector level of this processor family."""
 
     def get_ext_filename(self, fullname: str) -> str:
@@ -45,16 +45,12 @@ class BuildNative(build_ext):
         """Compile and link one shared object; raise SystemExit with one line if that fails."""
         cc, objects = compiler(), Path(self.build_temp)
         objects.mkdir(parents=True, exist_ok=True)
-        jobs = [
+        jobs: list[tuple[Path, list[str], str]] = [
             (source, [], source.stem) for source in sorted(NATIVE.glob("*.c")) if source.name not in INCLUDED
         ]
-        jobs += [
-            (NATIVE / "level.c", [*flags, f"-DLEVEL={name}"], f"level_{name}")
-            for name, flags in LEVELS.items()
-        ]
+        jobs += [(NATIVE / "level.c", [*flags, f"-DLEVEL={name}"], f"level_{name}") for name, flags in LEVELS.items()]
         commands = [
-            [*cc, *FLAGS, *flags, "-c", str(source), "-o", str(objects / f"{stem}.o")]
-            for source, flags, stem in jobs
+            [*cc, *FLAGS, *flags, "-c", str(source), "-o", str(objects / f"{stem}.o")] for source, flags, stem in jobs
         ]
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             list(threads.map(run, commands))
@@ -78,7 +74,7 @@ def run(command: list[str]) -> None:
         raise SystemExit(f"twofold: the C compiler failed: {shlex.join(command)}")
 
 
-class PlatformWheel(bdist_wheel):
+class PlatformWheel(bdist_wheel):  # type: ignore[misc]
     """The library is bound by ctypes: any Python 3, this platform only."""
 
     def get_tag(self) -> tuple[str, str, str]:

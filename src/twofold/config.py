@@ -71,9 +71,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, st
 
 def _checked(name: str, value: Any, source: str) -> Any:
     if name not in NAMES:
-        raise ConfigurationError(
-            f"{source} sets '{name}', which is not a setting; settings: {', '.join(NAMES)}"
-        )
+        raise ConfigurationError(f"{source} sets '{name}', which is not a setting; settings: {', '.join(NAMES)}")
     if name not in _INTEGERS:
         if not isinstance(value, str):
             raise ConfigurationError(f"{name} from {source} is {value!r}; text is needed")
@@ -84,7 +82,5 @@ def _checked(name: str, value: Any, source: str) -> Any:
     except ValueError:
         number = None
     if number is None or not low <= number <= high:
-        raise ConfigurationError(
-            f"{name} from {source} is {value!r}; a whole number from {low} to {high} is needed"
-        )
+        raise ConfigurationError(f"{name} from {source} is {value!r}; a whole number from {low} to {high} is needed")
     return number

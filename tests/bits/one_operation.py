@@ -37,7 +37,12 @@ def _cases() -> list[Case]:
         Case("rms_norm", RMSNorm("x", "w", 1e-5, "out"), (x,), Plane("out", WIDTH, "f32"), (1, WIDTH)),
         Case("swiglu", SwiGLU("x", "y", "out"), (x, y), Plane("out", WIDTH, "f32")),
         Case("add", Add("x", "y", "out"), (x, y), Plane("out", WIDTH, "f32")),
-        Case("add, f16 in and out", Add("h", "x", "out"), (Plane("h", WIDTH, "f16"), x), Plane("out", WIDTH, "f16")),
+        Case(
+            "add, f16 in and out",
+            Add("h", "x", "out"),
+            (Plane("h", WIDTH, "f16"), x),
+            Plane("out", WIDTH, "f16"),
+        ),
     ]
     for f in FORMATS:
         ids = (Plane("ids", 1, "i32"),)

@@ -15,7 +15,14 @@ SHAPES = {
     **{f.name: TinyLlama(matrices=f, formats={"token_embd": f}) for f in FORMATS},
     "mixed formats, untied head": TinyLlama(
         tied=False,
-        formats={"attn_q": F16, "attn_k": BF16, "attn_v": Q8_0, "ffn_up": F32, "ffn_down": Q4_0, "output": Q4_1},
+        formats={
+            "attn_q": F16,
+            "attn_k": BF16,
+            "attn_v": Q8_0,
+            "ffn_up": F32,
+            "ffn_down": Q4_0,
+            "output": Q4_1,
+        },
     ),
     "six heads share one KV head": TinyLlama(hidden=96, heads=6, kv_heads=1, ffn=64, matrices=Q8_0),
     "wide heads, no sharing": TinyLlama(hidden=128, heads=2, kv_heads=2, ffn=160, layers=3),
@@ -38,7 +45,24 @@ def test_logits_equal_the_reference_at_every_level(name: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_exponential_equals_the_reference_for_every_kind_of_float(level: str) -> None:
-    edges = [0.0, -0.0, 88.0, 88.1, -86.0, -86.1, -87.5, 1e-45, -1e-45, 3e38, -3e38, np.inf, -np.inf, 0.5, -0.5, 1.0]
+    edges = [
+        0.0,
+        -0.0,
+        88.0,
+        88.1,
+        -86.0,
+        -86.1,
+        -87.5,
+        1e-45,
+        -1e-45,
+        3e38,
+        -3e38,
+        np.inf,
+        -np.inf,
+        0.5,
+        -0.5,
+        1.0,
+    ]
     rng = np.random.default_rng(1)
     spread = rng.uniform(-90, 90, 1 << 16)
     any_bits = rng.integers(0, 1 << 32, 1 << 16, np.uint32).view(np.float32)

@@ -179,9 +179,7 @@ def test_decoding_gives_the_text_back(text: str, ours: Tokenizer, absent: frozen
 
 @given(ids=st.lists(st.integers(0, 49151)), skip_special=st.booleans())
 @SLOW
-def test_any_ids_decode_as_in_transformers(
-    ids: list[int], skip_special: bool, ours: Tokenizer, unchanged: Any
-) -> None:
+def test_any_ids_decode_as_in_transformers(ids: list[int], skip_special: bool, ours: Tokenizer, unchanged: Any) -> None:
     theirs = unchanged.decode(ids, skip_special_tokens=skip_special, clean_up_tokenization_spaces=False)
     assert ours.decode(ids, skip_special=skip_special) == theirs
 
@@ -240,38 +238,30 @@ CONVERSATIONS = {
 
 # The constructs that published templates are made of, beyond SmolLM2's own.
 TEMPLATES = {
-    "whitespace": "  {% if messages %}\n  a {{- 1 }}\n  {% endif %}\n{# note #}\n\n{%- if tools "
-    "%}x{% endif -%}  b",
-    "namespace": "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 "
-    "%}{% endfor %}{{ ns.n }}",
+    "whitespace": "  {% if messages %}\n  a {{- 1 }}\n  {% endif %}\n{# note #}\n\n{%- if tools %}x{% endif -%}  b",
+    "namespace": "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
     "macro": "{% macro say(m, end='.') %}{{ m.role | upper }}: {{ m['content'] | trim ~ end }}{% endmacro %}"
     "{% for m in messages %}{{ say(m) }}{% endfor %}{{ say(messages[-1], end='!') }}",
-    "call block": "{% macro box() %}[{{ caller() }}]{% endmacro %}{% call box() %}{{ "
-    "messages|length }}{% endcall %}",
+    "call block": "{% macro box() %}[{{ caller() }}]{% endmacro %}{% call box() %}{{ messages|length }}{% endcall %}",
     "tojson": "{{ messages | tojson }}\n{{ messages | tojson(indent=2) }}{{ {'k': 1} | "
     "tojson(separators=(',', ':')) }}",
-    "loop controls": "{% for m in messages %}{% if loop.index0 == 1 %}{% break %}{% endif %}{{ "
-    "m.role }}{% endfor %}",
+    "loop controls": "{% for m in messages %}{% if loop.index0 == 1 %}{% break %}{% endif %}{{ m.role }}{% endfor %}",
     "loop variables": "{% for m in messages if m.role != 'system' %}{{ loop.index }}/{{ "
     "loop.length }}{{ loop.last }}"
     "{{ loop.previtem.role if not loop.first }}{% else %}none{% endfor %}",
     "slices": "{{ messages[1:] | length }}{{ messages[::-1][0].role }}{{ messages[0].content[:3] }}",
-    "text methods": "{{ messages[0].content.strip().split(' ')[-1].replace('e', 'E') }}{{ "
-    "'a'.startswith('a') }}",
+    "text methods": "{{ messages[0].content.strip().split(' ')[-1].replace('e', 'E') }}{{ 'a'.startswith('a') }}",
     "filters": "{{ messages | map(attribute='role') | unique | join(', ') }}{{ messages | "
     "selectattr('role', 'in', "
     "['user']) | list | length }}{{ messages | rejectattr('role', 'equalto', 'user') | list | length }}",
     "dictionaries": "{% for k, v in {'b': 1, 'a': [2, none, true]} | dictsort %}{{ k }}={{ v }} {% endfor %}"
     "{% for k, v in messages[0].items() %}{{ k }}{% endfor %}{{ dict(a=1).get('b', 'no') }}",
-    "tests": "{{ tools is none }}{{ x is defined }}{{ messages is iterable }}{{ "
-    "messages[0].content is string }}",
+    "tests": "{{ tools is none }}{{ x is defined }}{{ messages is iterable }}{{ messages[0].content is string }}",
     "undefined": "[{{ nothing }}{{ messages[0].nothing }}{{ nothing | default('d') }}]",
-    "special tokens": "{{ bos_token }}{{ eos_token }}{{ unk_token }}{{ pad_token }}{{ bos_token "
-    "is defined }}",
+    "special tokens": "{{ bos_token }}{{ eos_token }}{{ unk_token }}{{ pad_token }}{{ bos_token is defined }}",
     "generation": "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
     "set block": "{% set x %}<{{ messages[0].role }}>{% endset %}{{ x * 2 }}{{ x | indent(3, first=true) }}",
-    "arithmetic": "{{ 7 // 2 }}{{ 2 ** 10 }}{{ -7 % 3 }}{{ 1 / 4 }}{{ [1] + [2] }}{{ 'a' * 3 "
-    "}}{{ 3 * (1,) }}",
+    "arithmetic": "{{ 7 // 2 }}{{ 2 ** 10 }}{{ -7 % 3 }}{{ 1 / 4 }}{{ [1] + [2] }}{{ 'a' * 3 }}{{ 3 * (1,) }}",
 }
 
 

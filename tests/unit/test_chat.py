@@ -51,8 +51,7 @@ def test_block_tags_take_their_line_and_its_indent_with_them() -> None:
         ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
         ("{% for i in range(9) if i is odd %}{{ i }}{% endfor %}", "1357"),
         (
-            "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 2 %}{% "
-            "endfor %}{{ ns.n }}",
+            "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 2 %}{% endfor %}{{ ns.n }}",
             "4",
         ),
         ("{% macro f(x) %}<{{ x }}>{% endmacro %}{{ f(1) ~ f('a') }}", "<1><a>"),
@@ -132,9 +131,7 @@ def test_the_words_of_raise_exception_reach_the_user() -> None:
     ],
 )
 def test_a_failing_template_is_a_request_error_in_one_line(source: str) -> None:
-    with pytest.raises(
-        RequestError, match=r"^the model's chat template fails on these messages: .+"
-    ) as caught:
+    with pytest.raises(RequestError, match=r"^the model's chat template fails on these messages: .+") as caught:
         render(source)
     assert "\n" not in str(caught.value)
 
@@ -213,17 +210,10 @@ HOSTILE = {
     "nested loops that print": MANY + "x" * 1000 + DONE,
     "loops that pass nothing": "{% for i in range(100000) %}{% for j in range(100000) if false %}" + DONE,
     "a loop over a filter that passes nothing": MANY + "{{ range(100000) | select('none') | list }}" + DONE,
-    "many expressions in a loop": MANY
-    + "{% if messages and add_generation_prompt %}{% endif %}" * 300
-    + DONE,
+    "many expressions in a loop": MANY + "{% if messages and add_generation_prompt %}{% endif %}" * 300 + DONE,
     "recursive loop": "{% for x in [1, 2] recursive %}{{ loop([1, 2]) if loop.depth < 60 }}{% endfor %}",
-    "recursive macro": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% "
-    "endmacro %}{{ f(60) }}",
-    "call block": "{% macro f() %}"
-    + MANY
-    + "{{ caller() }}"
-    + DONE
-    + "{% endmacro %}{% call f() %}{% endcall %}",
+    "recursive macro": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    "call block": "{% macro f() %}" + MANY + "{{ caller() }}" + DONE + "{% endmacro %}{% call f() %}{% endcall %}",
     "repeated text": "{{ 'a' * 10 ** 12 }}",
     "repeated list": "{{ [0] * 10 ** 12 }}",
     "repeated from the left": "{{ 10 ** 12 * 'a' }}",
@@ -242,8 +232,7 @@ HOSTILE = {
     "doubled by nesting tuples": DOUBLE.format(start="[0]", step="(ns.x, ns.x)"),
     "doubled by nesting dictionaries": DOUBLE.format(start="[0]", step="{1: ns.x, 2: ns.x}"),
     "doubled by dict": DOUBLE.format(start="[0]", step="dict(a=ns.x, b=ns.x)"),
-    "doubled in a macro": "{% macro f(x) %}{{ x }}{{ x }}{% endmacro %}"
-    + DOUBLE.format(start="'a'", step="f(ns.x)"),
+    "doubled in a macro": "{% macro f(x) %}{{ x }}{{ x }}{% endmacro %}" + DOUBLE.format(start="'a'", step="f(ns.x)"),
     "one long concatenation": BIG + "{{ " + " ~ ".join(["big"] * 1000) + " }}",
     "one long set block": BIG + "{% set x %}" + "{{ big }}" * 1000 + "{% endset %}",
     "replace of nothing": BIG + "{{ 'ab' | replace('', big) | replace('', big) }}",

@@ -88,9 +88,7 @@ def test_a_changed_payload_is_seen_by_the_checksum(payload: bytes, data: st.Data
         (48, "<Q", CONTROL_BYTES + 1, "the limit is 64.0 MiB"),
     ],
 )
-def test_a_header_that_cannot_be_is_refused_naming_what_differs(
-    offset: int, form: str, value: int, words: str
-) -> None:
+def test_a_header_that_cannot_be_is_refused_naming_what_differs(offset: int, form: str, value: int, words: str) -> None:
     with pytest.raises(FrameError, match=words):
         unpack(changed(pack(Header(CONTROL)), offset, form, value))
 

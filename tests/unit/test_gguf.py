@@ -34,9 +34,7 @@ def array(kind: int, count: int, values: bytes = b"") -> bytes:
     return struct.pack("<IQ", kind, count) + values
 
 
-def tensor(
-    name: str | bytes = "a", dims: tuple[int, ...] = (8,), kind: int = F32.ggml_id, offset: int = 0
-) -> bytes:
+def tensor(name: str | bytes = "a", dims: tuple[int, ...] = (8,), kind: int = F32.ggml_id, offset: int = 0) -> bytes:
     shape = struct.pack(f"<I{len(dims)}Q", len(dims), *dims)
     return string(name) + shape + struct.pack("<IQ", kind, offset)
 
@@ -299,17 +297,13 @@ def test_every_value_and_tensor_equals_the_reference_reader(tmp_path: Path, alig
     writer.write_tensors_to_file()
     writer.close()
     reference = gguf.GGUFReader(path)
-    expected = {
-        key: field.contents() for key, field in reference.fields.items() if not key.startswith("GGUF.")
-    }
+    expected = {key: field.contents() for key, field in reference.fields.items() if not key.startswith("GGUF.")}
 
     with GgufFile.open(path) as file:
         nested = file.metadata.pop("nested")
         expected.pop("nested")  # the reference reader flattens it
         assert file.metadata == expected
-        assert [type(value) for value in file.metadata.values()] == [
-            type(value) for value in expected.values()
-        ]
+        assert [type(value) for value in file.metadata.values()] == [type(value) for value in expected.values()]
         assert list(file.metadata) == list(expected)
         assert nested == [[1, 2], [3]]
         assert list(file.tensors) == [each.name for each in reference.tensors]

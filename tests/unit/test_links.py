@@ -193,17 +193,13 @@ def test_a_closed_link_leaves_no_descriptor(link: Link) -> None:
 class TestBetweenProcesses:
     """What only a link between two processes can show."""
 
-    def test_a_processor_that_dies_in_a_call_is_lost_at_once_and_by_name(
-        self, scheme: str, tmp_path: Path
-    ) -> None:
+    def test_a_processor_that_dies_in_a_call_is_lost_at_once_and_by_name(self, scheme: str, tmp_path: Path) -> None:
         with SpawnedWeights([sys.executable, toy_processor.__file__, address(scheme, tmp_path)]) as child:
             connection = connect(child.url)
             assert doubled(connection, [5, 6])
             connection.rows["ids"][0] = DIE
             began = time.monotonic()
-            with pytest.raises(
-                ProcessorLost, match=rf"weight processor {child.pid} at {child.url} went away"
-            ):
+            with pytest.raises(ProcessorLost, match=rf"weight processor {child.pid} at {child.url} went away"):
                 connection.call(0, 1, Seconds(60.0))
             assert time.monotonic() - began < 1.0
             with pytest.raises(ProcessorLost):

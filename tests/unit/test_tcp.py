@@ -62,9 +62,7 @@ def test_port_0_takes_a_free_port_and_the_url_says_which() -> None:
 
 def test_a_port_in_use_is_named_in_one_line() -> None:
     listener = listen("tcp://127.0.0.1:0")
-    with pytest.raises(
-        Unreachable, match=rf"^cannot listen at {listener.url}: address already in use; [^\n]*$"
-    ):
+    with pytest.raises(Unreachable, match=rf"^cannot listen at {listener.url}: address already in use; [^\n]*$"):
         listen(listener.url)
     listener.close()
 

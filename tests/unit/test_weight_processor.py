@@ -124,9 +124,7 @@ def test_random_bytes_are_answered_with_a_failure_and_disturb_nobody(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 200), st.integers(1, 255), st.booleans())
-def test_a_damaged_or_cut_hello_is_never_welcomed(
-    processor: WeightProcessor, at: int, flip: int, cut: bool
-) -> None:
+def test_a_damaged_or_cut_hello_is_never_welcomed(processor: WeightProcessor, at: int, flip: int, cut: bool) -> None:
     frame = bytearray(hello(processor.url))
     at %= len(frame)
     if cut:
@@ -153,9 +151,7 @@ BAD_BEFORE_THE_HANDSHAKE = {
 
 
 @pytest.mark.parametrize("frame", BAD_BEFORE_THE_HANDSHAKE.values(), ids=BAD_BEFORE_THE_HANDSHAKE)
-def test_anything_but_a_hello_first_is_answered_with_a_frame_error(
-    processor: WeightProcessor, frame: bytes
-) -> None:
+def test_anything_but_a_hello_first_is_answered_with_a_frame_error(processor: WeightProcessor, frame: bytes) -> None:
     with connected(processor.url) as good, raw(processor.url) as sock:
         sock.sendall(frame)
         answer = last_word(sock)
@@ -176,9 +172,7 @@ BAD_CALLS = {
 
 
 @pytest.mark.parametrize("header", BAD_CALLS.values(), ids=BAD_CALLS)
-def test_a_call_that_cannot_be_is_answered_with_a_frame_error(
-    processor: WeightProcessor, header: Header
-) -> None:
+def test_a_call_that_cannot_be_is_answered_with_a_frame_error(processor: WeightProcessor, header: Header) -> None:
     with connected(processor.url) as good, raw(processor.url) as sock:
         sock.sendall(hello(processor.url))
         assert isinstance(message_from(sock), Welcome)

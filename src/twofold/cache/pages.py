@@ -44,7 +44,7 @@ class PageTable:
         return len(self._free)
 
     def reserve(self, session: int, count: int) -> None:
-        """Give the session pages for `count` positions more; RequestError if the pool has too few (none are taken)."""
+        """Give the session pages for `count` positions more; RequestError, taking none, if too few are free."""
         sequence = self._sequences[session]
         needed = -(-(sequence.length + count) // PAGE_POSITIONS) - len(sequence.pages)
         if needed > len(self._free):
@@ -77,6 +77,4 @@ class PageTable:
         assert sorted(held + self._free) == list(range(self.pages)), "a page is lost or held twice"
         for session, sequence in self._sequences.items():
             room = len(sequence.pages) * PAGE_POSITIONS
-            assert 0 <= sequence.length <= room, (
-                f"session {session}: {sequence.length} positions in room for {room}"
-            )
+            assert 0 <= sequence.length <= room, f"session {session}: {sequence.length} positions in room for {room}"

@@ -1,12 +1,15 @@
 """`twofold chat`: a conversation, kept in context memory from turn to turn."""
 
+import contextlib
 import readline  # noqa: F401  (gives input its line editing and history)
+import signal
 import sys
+from collections.abc import Iterator
 
 from rich.console import Console
 
 from twofold.cli import options, show
-from twofold.cli.run import summary
+from twofold.cli.run import PROMPT_BYTES, summary
 from twofold.engine.assemble import Ready, open_engine
 from twofold.engine.engine import Session
 from twofold.engine.generate import Generation, Limits
@@ -34,9 +37,7 @@ def chat(
     """Talk with a model. What was said stays in context memory, so each turn reads only what is new."""
     settings = options.settings(threads, context, weights)
     if split and settings.weights:
-        raise ConfigurationError(
-            "--split starts a weight processor and --weights uses a running one; give one of them"
-        )
+        raise ConfigurationError("--split starts a weight processor and --weights uses a running one; give one of them")
     sampling, limits = Sampling(temperature, top_k, top_p, min_p, seed), Limits(max_tokens, tuple(stop or ()))
     with (
         show.ShownProgress() as progress,
@@ -44,9 +45,7 @@ def chat(
     ):
         progress.finish()
         if ready.template is None:
-            raise RequestError(
-                "this model has no chat template, so it cannot hold a conversation; use twofold run"
-            )
+            raise RequestError("this model has no chat template, so it cannot hold a conversation; use twofold run")
         show.note(HELP)
         Conversation(ready, sampling, limits).hold()
 
@@ -81,15 +80,16 @@ class Conversation:
             show.note(f"twofold: {error}")
             return
         try:
-            for piece in generation.run(ids):
-                show.write(piece)
+            with interruptible(generation):
+                for piece in generation.run(ids):
+                    show.write(piece)
         except RequestError as error:
             self.messages.pop()
             show.note(f"twofold: {error}; /reset starts afresh")
             return
-        except KeyboardInterrupt:
-            show.note("\n(stopped)")
         show.write("\n")
+        if generation.finish_reason == "interrupted":
+            show.note("(stopped)")
         self.messages.append(Message("assistant", generation.text))
         show.note(summary(generation.timings))
 
@@ -102,20 +102,41 @@ class Conversation:
         assert template is not None
         ids = self.ready.tokenizer.encode(template.render(self.messages), add_bos=False)
         seen = self.session.tokens
-        same = next(
-            (i for i, (a, b) in enumerate(zip(ids, seen, strict=False)) if a != b), min(len(ids), len(seen))
-        )
+        same = next((i for i, (a, b) in enumerate(zip(ids, seen, strict=False)) if a != b), min(len(ids), len(seen)))
         same = min(same, len(ids) - 1)
         self.ready.engine.rewind(self.session, same)
         return ids[same:]
 
 
+@contextlib.contextmanager
+def interruptible(generation: Generation) -> Iterator[None]:
+    """Inside, Ctrl-C ends the answer after the token in hand, so that the session can go on; a second ends us."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        generation.interrupt()
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _ask() -> str | None:
     """A line from the user, None at the end of the input."""
-    if sys.stdin.isatty():
+    if sys.stdin is not None and sys.stdin.isatty():
         try:
             return Console().input("[bold]>[/bold] ")
         except EOFError:
             return None
-    line = sys.stdin.readline()
-    return line.rstrip("\n") if line else None
+    if sys.stdin is None:
+        return None
+    line = sys.stdin.buffer.readline(PROMPT_BYTES)
+    try:
+        return line.decode().rstrip("\n") if line else None
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            f"standard input is not UTF-8 text ({error.reason} at byte {error.start} of a line)"
+        ) from error

@@ -5,7 +5,7 @@ import platform
 import sys
 from pathlib import Path
 
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from twofold import __version__
@@ -28,10 +28,9 @@ def doctor(json: options.Json = False) -> None:
         return
     table = Table(show_header=False, box=None)
     for name, value in findings.items():
-        table.add_row(
-            name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        )
-    Console().print(table)
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        table.add_row(name.replace("_", " "), escape(shown))
+    show.render(table)
 
 
 def examine() -> dict[str, object]:

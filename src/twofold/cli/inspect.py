@@ -2,7 +2,7 @@
 
 from itertools import groupby
 
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from twofold.cli import options, show
@@ -10,6 +10,7 @@ from twofold.engine.assemble import open_checkpoint
 from twofold.model.anatomy import Anatomy, SegmentRow, anatomy
 from twofold.model.segment import Plane
 from twofold.units import bytes_text
+from twofold.wire.message import one_line
 
 
 def inspect(model: options.Model = options.DEFAULT_MODEL, json: options.Json = False) -> None:
@@ -23,18 +24,16 @@ def inspect(model: options.Model = options.DEFAULT_MODEL, json: options.Json = F
 
 
 def _print(found: Anatomy) -> None:
-    console = Console(highlight=False)
     totals = found.totals
-    console.print(
-        f"[bold]{found.name}[/bold]  family {found.family}, numerics {found.numerics}, digest {found.digest[:16]}"
-    )
-    console.print(
+    show.render(
+        f"[bold]{escape(one_line(found.name))}[/bold]  "
+        f"family {found.family}, numerics {found.numerics}, digest {found.digest[:16]}",
         f"{totals.parameters / 1e6:,.1f} M parameters in {bytes_text(totals.weight_bytes)} of weight memory; "
         f"{bytes_text(totals.context_bytes_per_token)} of context memory and {bytes_text(totals.link_bytes_per_token)} "
-        f"across the cut a token; vocabulary {found.vocabulary:,}, context {found.context_length:,}\n"
+        f"across the cut a token; vocabulary {found.vocabulary:,}, context {found.context_length:,}\n",
+        _segments(found),
+        _operations(found),
     )
-    console.print(_segments(found))
-    console.print(_operations(found))
 
 
 def _segments(found: Anatomy) -> Table:
@@ -65,9 +64,7 @@ def _planes(planes: tuple[Plane, ...]) -> str:
 
 
 def _operations(found: Anatomy) -> Table:
-    table = Table(
-        "operation", "side", "shapes", "by which rule", "a token", title="Which operation is on which side"
-    )
+    table = Table("operation", "side", "shapes", "by which rule", "a token", title="Which operation is on which side")
     table.title_justify = "left"
     for row in found.operations:
         table.add_row(row.name, row.side.value, row.shapes.replace("[", "\\["), row.rule, f"{row.count}")

@@ -1,6 +1,6 @@
 """`twofold list`: the models that are known, and whether they are here."""
 
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from twofold.cli import options, show
@@ -25,10 +25,10 @@ def list_(json: options.Json = False) -> None:
     table = Table("name", "model", "size", "here", box=None)
     for m in models:
         table.add_row(m.name, m.title, bytes_text(m.size_bytes), _state(m))
-    Console().print(table)
+    show.render(table)
 
 
 def _state(model: Model) -> str:
     if model.present:
-        return str(model.path)
+        return escape(str(model.path))
     return "being fetched, or cut off" if model.partial else "no (twofold pull fetches it)"

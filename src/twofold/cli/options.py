@@ -22,16 +22,12 @@ Context = Annotated[
     int | None,
     typer.Option("--context", help="Positions of context memory. Default: the model's context length."),
 ]
-Split = Annotated[
-    bool, typer.Option("--split", help="Run the weight memory in a second process, over shared memory.")
-]
+Split = Annotated[bool, typer.Option("--split", help="Run the weight memory in a second process, over shared memory.")]
 Weights = Annotated[
     str | None, typer.Option("--weights", metavar="URL", help="Use the weight processor that runs at URL.")
 ]
 Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token; higher is more varied.")]
-TopP = Annotated[
-    float, typer.Option(help="Sample among the likeliest tokens that together reach this share.")
-]
+TopP = Annotated[float, typer.Option(help="Sample among the likeliest tokens that together reach this share.")]
 TopK = Annotated[int, typer.Option(help="Sample among this many likeliest tokens; 0: all.")]
 MinP = Annotated[float, typer.Option(help="Leave out tokens below this share of the likeliest.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same text.")]

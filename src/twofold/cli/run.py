@@ -12,14 +12,15 @@ from twofold.engine.sampling import Sampling
 from twofold.errors import ConfigurationError, RequestError
 from twofold.model.chat import Message
 from twofold.store.catalogue import BY_NAME
+from twofold.units import MIB, bytes_text
+
+PROMPT_BYTES = 4 * MIB  # of standard input: more than any context holds, so that no endless input is read
 
 
 def run(
     model: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[MODEL]", show_default=False, help="A known name or the path of a .gguf file."
-        ),
+        typer.Argument(metavar="[MODEL]", show_default=False, help="A known name or the path of a .gguf file."),
     ] = None,
     prompt: Annotated[
         str | None,
@@ -49,9 +50,7 @@ def run(
     """
     settings = options.settings(threads, context, weights)
     if split and settings.weights:
-        raise ConfigurationError(
-            "--split starts a weight processor and --weights uses a running one; give one of them"
-        )
+        raise ConfigurationError("--split starts a weight processor and --weights uses a running one; give one of them")
     sampling = Sampling(temperature, top_k, top_p, min_p, seed)
     limits = Limits(max_tokens, tuple(stop or ()), ignore_eos)
     named, text = chosen(model, prompt, remote=settings.weights is not None)
@@ -69,34 +68,33 @@ def run(
 
 
 def chosen(model: str | None, prompt: str | None, *, remote: bool) -> tuple[str | None, str]:
-    """(model or None for what a weight processor holds, prompt) from the two arguments, either of which may be missing."""
+    """(model, or None for what a weight processor holds; prompt) from two arguments that may be missing."""
     if prompt is None and model is not None and model not in BY_NAME and any(c.isspace() for c in model):
         model, prompt = None, model
     if prompt is None:
         prompt = "" if sys.stdin is None or sys.stdin.isatty() else _read_stdin()
     if not prompt.strip():
-        raise RequestError(
-            "the prompt is empty; give some text: twofold run MODEL 'your text', or pipe it in"
-        )
+        raise RequestError("the prompt is empty; give some text: twofold run MODEL 'your text', or pipe it in")
     return model or (None if remote else options.DEFAULT_MODEL), prompt
 
 
 def _read_stdin() -> str:
-    try:
-        return sys.stdin.buffer.read().decode()
-    except UnicodeDecodeError as error:
+    data = sys.stdin.buffer.read(PROMPT_BYTES + 1)
+    if len(data) > PROMPT_BYTES:
         raise RequestError(
-            f"standard input is not UTF-8 text ({error.reason} at byte {error.start})"
-        ) from error
+            f"standard input is longer than {bytes_text(PROMPT_BYTES)}, which no context holds; shorten it"
+        )
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"standard input is not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
 def prompt_tokens(ready: Ready, text: str, *, system: str | None, raw: bool) -> list[int]:
     """The prompt as tokens: through the chat template if the model has one and `raw` is not asked for."""
     if ready.template is None or raw:
         if system is not None:
-            raise RequestError(
-                "a system message needs a chat template; this model has none, or --raw turns it off"
-            )
+            raise RequestError("a system message needs a chat template; this model has none, or --raw turns it off")
         return ready.tokenizer.encode(text)
     messages = [Message("system", system)] if system is not None else []
     return ready.tokenizer.encode(ready.template.render([*messages, Message("user", text)]), add_bos=False)
@@ -121,9 +119,7 @@ def summary(timings: Timings) -> str:
         "link": timings.link_seconds,
         "sampling": timings.sampling_seconds,
     }
-    shares = ", ".join(
-        f"{name} {100 * seconds / spent if spent else 0:.0f} %" for name, seconds in parts.items()
-    )
+    shares = ", ".join(f"{name} {100 * seconds / spent if spent else 0:.0f} %" for name, seconds in parts.items())
     return (
         f"{timings.generated_tokens} tokens, {timings.decode_rate:.1f} tok/s; "
         f"prompt {timings.prompt_tokens} tokens, {timings.prefill_rate:.1f} tok/s; time: {shares}"

@@ -6,8 +6,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from twofold.errors import DeviceError
 
 STAGES = {
     "check": "checking the file",
@@ -21,6 +23,10 @@ STAGES = {
 }
 ALWAYS = frozenset({"download", "damaged", "wait"})  # told even where no bar can be drawn
 PATIENCE_SECONDS = 0.5  # what is over sooner needs no bar
+
+
+class OutputClosed(Exception):  # noqa: N818
+    """Whoever read standard output has gone: an end like any other, with nothing to say about it."""
 
 
 class ShownProgress:
@@ -81,9 +87,23 @@ class ShownProgress:
 
 
 def write(text: str) -> None:
-    """Text to standard output, at once."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    """Text to standard output, at once; OutputClosed if its reader has gone, DeviceError if there never was one."""
+    if sys.stdout is None:
+        raise DeviceError("standard output is closed; give it somewhere to go, like > /dev/null")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise OutputClosed from None
+
+
+def render(*parts: RenderableType) -> None:
+    """Tables and marked-up text to standard output."""
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    write(captured.get())
 
 
 def note(text: str) -> None:
@@ -93,5 +113,4 @@ def note(text: str) -> None:
 
 def write_json(value: object) -> None:
     """One object, for programs."""
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-    sys.stdout.flush()
+    write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")

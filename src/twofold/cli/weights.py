@@ -15,6 +15,7 @@ from twofold.engine.assemble import load_weights, open_checkpoint
 from twofold.kernels.native import Native
 from twofold.processor.weight import WeightProcessor
 from twofold.units import bytes_text
+from twofold.wire.message import one_line
 
 
 def weights(
@@ -44,7 +45,7 @@ def weights(
         threading.Thread(target=_stop_with_stdin, args=(processor,), daemon=True).start()
     show.write(f"ready {listener.url}\n")
     show.note(
-        _description(memory.manifest.name, memory.size_bytes, memory.manifest.segments, backend, listener.url)
+        _description(one_line(memory.manifest.name), memory.size_bytes, memory.manifest.segments, backend, listener.url)
     )
     try:
         processor.serve_forever()

@@ -3,7 +3,7 @@
 import time
 
 from twofold.memory.map import MemoryMap, Replica
-from twofold.units import Seconds
+from twofold.units import Nanoseconds, Seconds
 
 CALL_DEADLINE = Seconds(60.0)
 
@@ -32,7 +32,7 @@ class Caller:
         self.link_ns += max(0, time.perf_counter_ns() - start - worked)
         self.calls += 1
 
-    def _call_elsewhere(self, replica: Replica, segment: int, count: int) -> int:
+    def _call_elsewhere(self, replica: Replica, segment: int, count: int) -> Nanoseconds:
         """A call of a replica whose rows are not the step's: the planes are copied there and back."""
         cut = self.map.manifest.cuts[segment]
         for plane in cut.takes:

@@ -38,18 +38,14 @@ class Engine:
         """Forget a session."""
         self.context.close(session.number)
 
-    def feed(
-        self, session: Session, tokens: Sequence[int], *, chunk: int | None = None, wanted: int = 1
-    ) -> F32:
+    def feed(self, session: Session, tokens: Sequence[int], *, chunk: int | None = None, wanted: int = 1) -> F32:
         """The session sees `tokens`; returns logits f32[wanted, vocabulary] of the last `wanted` of them.
 
         `chunk`: the most rows of one step (any value gives the same bits). The logits are a view that the
         next call overwrites. If a step fails, the session keeps what earlier steps gave it and can go on.
         """
         if not 1 <= wanted <= min(len(tokens), self.rows.layout.head_rows):
-            raise RequestError(
-                f"logits of {wanted} rows were asked for; 1 to {self.rows.layout.head_rows} can be had"
-            )
+            raise RequestError(f"logits of {wanted} rows were asked for; 1 to {self.rows.layout.head_rows} can be had")
         limit = max(wanted, min(chunk or self.chunk, self.chunk))
         done = 0
         while done < len(tokens):
@@ -63,7 +59,7 @@ class Engine:
         return logits
 
     def decode(self, sessions: Sequence[Session], tokens: Sequence[int]) -> F32:
-        """Each session sees one token, all in one step; returns logits f32[sessions, vocabulary], a view as for `feed`."""
+        """Each session sees one token, all in one step; logits f32[sessions, vocabulary], a view as for `feed`."""
         self._step([(s.number, [t]) for s, t in zip(sessions, tokens, strict=True)], wanted=len(sessions))
         for session, token in zip(sessions, tokens, strict=True):
             session.tokens.append(token)

@@ -27,6 +27,8 @@ class Limits(msgspec.Struct, frozen=True):
             raise RequestError(f"max-tokens is {self.max_tokens}; it must be at least 1")
         if any(not text for text in self.stop):
             raise RequestError("a stop string is empty; leave it out instead")
+        if any("\ud800" <= letter <= "\udfff" for text in self.stop for letter in text):
+            raise RequestError("a stop string is not UTF-8 text; give text")
 
 
 class Timings(msgspec.Struct):
@@ -68,6 +70,7 @@ class Generation:
         self.text = ""
         self.finish_reason: str | None = None
         self.timings = Timings()
+        self._interrupted = False
         self._hash = hashlib.sha256()
         self._spent = (engine.weights.weights_ns, engine.context_ns, engine.weights.link_ns)
 
@@ -76,17 +79,18 @@ class Generation:
         """SHA-256, hexadecimal, of the logits so far."""
         return self._hash.hexdigest()
 
+    def interrupt(self) -> None:
+        """End the answer after the token in hand; also from a signal handler. The session can go on."""
+        self._interrupted = True
+
     def run(self, prompt: Sequence[int]) -> Iterator[str]:
         """Feed `prompt`, then yield text as it is known; raises RequestError if the prompt is empty or too long."""
         if not prompt:
             raise RequestError("the prompt is empty; give some text")
-        room = min(self.engine.manifest.context_length, self.engine.context.positions) - len(
-            self.session.tokens
-        )
+        room = min(self.engine.manifest.context_length, self.engine.context.positions) - len(self.session.tokens)
         if len(prompt) >= room:
             raise RequestError(
-                f"the prompt has {len(prompt)} tokens, but only {room - 1} fit the context "
-                f"of {self.engine.manifest.context_length}; shorten it"
+                f"the prompt has {len(prompt)} tokens, but only {max(room - 1, 0)} fit: {self._context()}"
             )
         limit = min(self.limits.max_tokens, room - len(prompt))
         start = time.perf_counter()
@@ -98,6 +102,14 @@ class Generation:
         finally:
             self._account(start)
 
+    def _context(self) -> str:
+        """What bounds the context, and what to do about it."""
+        model, memory = self.engine.manifest.context_length, self.engine.context.positions
+        seen = f", {len(self.session.tokens)} of them taken" if self.session.tokens else ""
+        if memory < model:
+            return f"context memory has {memory} positions{seen}; shorten it or raise --context (the model has {model})"
+        return f"the model's context has {model} positions{seen}; shorten it"
+
     def _decode(self, logits: F32, limit: int) -> Iterator[str]:
         held = HeldText(self.limits.stop)
         stream = TextStream(self.tokenizer)
@@ -105,14 +117,14 @@ class Generation:
             token = self._sample(logits[0])
             ended = token in self.tokenizer.end_ids and not self.limits.ignore_end
             piece = held.push("" if ended else stream.push(token))
-            if ended or held.stopped or len(self.token_ids) == limit:
+            if ended or held.stopped or self._interrupted or len(self.token_ids) == limit:
                 break
             if piece:
                 self.text += piece
                 yield piece
             logits = self.engine.feed(self.session, [token])
         piece += "" if held.stopped else held.finish(stream.finish())
-        self.finish_reason = "stop" if ended or held.stopped else "length"
+        self.finish_reason = "stop" if ended or held.stopped else "interrupted" if self._interrupted else "length"
         self.text += piece
         if piece:
             yield piece

@@ -33,7 +33,8 @@ def exp(x: F32) -> F32:
             p = p * r + f32(coefficient)
         p = (p * (r * r) + r) + f32(1)
         bits = p.view(np.int32) + (shifted.view(np.int32) << 23)
-        return np.where(x >= f32(-86), bits.view(np.float32), f32(0))
+        result: F32 = np.where(x >= f32(-86), bits.view(np.float32), f32(0))
+        return result
 
 
 def tree_sum(lanes: F32) -> F32:
@@ -51,7 +52,8 @@ def rms_norm(x: F32, weight: F32, epsilon: float) -> F32:
         lanes = lanes + block * block
     total = tree_sum(lanes[:, :16] + lanes[:, 16:])
     inverse = f32(1) / np.sqrt(total / f32(x.shape[1]) + f32(epsilon))
-    return (x * inverse[:, None]) * weight
+    normed: F32 = (x * inverse[:, None]) * weight
+    return normed
 
 
 LEVELS = {8: f32(127), 16: f32(32512)}  # 32512 = 127 · 256: both bytes of a 16-bit activation fit int8
@@ -100,9 +102,7 @@ def rotary_angles(positions: I64, frequencies: F32) -> tuple[F32, F32]:
 def rotate(x: F32, cosine: F32, sine: F32, *, interleaved: bool) -> F32:
     """Rotary embedding of x f32[heads, d] by one position's cosine and sine f32[d/2]."""
     half = x.shape[1] // 2
-    first, second = (
-        (slice(0, None, 2), slice(1, None, 2)) if interleaved else (slice(0, half), slice(half, None))
-    )
+    first, second = (slice(0, None, 2), slice(1, None, 2)) if interleaved else (slice(0, half), slice(half, None))
     out = np.empty_like(x)
     p, q = x[:, first], x[:, second]
     out[:, first] = p * cosine - q * sine
@@ -132,9 +132,7 @@ def attend(q: F32, k: F16, v: F16) -> F32:
     """Attention of one query head q f32[d] over k and v f16[t, d]: chunks of 64 positions merged in order."""
     top, total, value = f32(-np.inf), f32(0), np.zeros(v.shape[1], np.float32)
     for start in range(0, len(k), CHUNK):
-        chunk_top, chunk_sum, chunk_value = attend_chunk(
-            q, k[start : start + CHUNK], v[start : start + CHUNK]
-        )
+        chunk_top, chunk_sum, chunk_value = attend_chunk(q, k[start : start + CHUNK], v[start : start + CHUNK])
         if chunk_top > top:
             before, now = exp(np.array([top - chunk_top], np.float32))[0], f32(1)
             top = chunk_top

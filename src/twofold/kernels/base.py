@@ -59,7 +59,7 @@ class ContextKernels(Protocol):
     """The context-aware operations over one pool of pages."""
 
     def place(self, positions: Sequence[int], tables: Sequence[npt.NDArray[np.int32]]) -> None:
-        """Say what the rows of the next step are: row r stands at positions[r] of the session whose pages are tables[r]."""
+        """The rows of the next step: row r stands at positions[r] of the session whose pages are tables[r]."""
 
     def attend(self, layer: int, rows: Rows, count: int) -> None:
         """Rotate and append the first `count` placed rows, then attend: planes q, k, v → attended."""

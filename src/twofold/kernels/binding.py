@@ -121,9 +121,7 @@ class Functions:
         self.alloc = _typed(lib.tf_alloc, c_void_p, c_int64)
         self.free = _typed(lib.tf_free, None, c_void_p, c_int64)
         self.packed_bytes = _typed(lib.tf_packed_bytes, c_int64, c_int32, c_int64, c_int64)
-        self.pack = _typed(
-            lib.tf_pack, None, c_void_p, c_int32, c_void_p, c_int64, c_int64, c_int64, c_void_p
-        )
+        self.pack = _typed(lib.tf_pack, None, c_void_p, c_int32, c_void_p, c_int64, c_int64, c_int64, c_void_p)
         self.segment = _typed(lib.tf_segment, None, c_void_p)
         self.context = _typed(lib.tf_context, None, c_void_p)
         self.rotary = _typed(lib.tf_rotary, None, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p)
@@ -137,8 +135,6 @@ class Functions:
         return names
 
 
-def _typed(
-    function: "ctypes._NamedFuncPointer", result: type | None, *arguments: type
-) -> "ctypes._NamedFuncPointer":
+def _typed(function: "ctypes._NamedFuncPointer", result: type | None, *arguments: type) -> "ctypes._NamedFuncPointer":
     function.restype, function.argtypes = result, arguments
     return function

@@ -101,9 +101,7 @@ class Lowering:
                 rows, width, quantised = self.shape(operation.weight)
                 x = self._values[operation.x]
                 if x.width != width:
-                    raise InternalError(
-                        f"{operation.weight} takes {width} columns, {operation.x} has {x.width}"
-                    )
+                    raise InternalError(f"{operation.weight} takes {width} columns, {operation.x} has {x.width}")
                 step = LoweredStep(
                     Step.LINEAR,
                     self._round(operation.x, operation.activation_bits) if quantised else x,

@@ -57,9 +57,7 @@ class Native:
         names = self.functions.levels()
         self.level_name = level or names[0]
         if self.level_name not in names:
-            raise ConfigurationError(
-                f"vector level '{level}' is not one of this processor's: {', '.join(names)}"
-            )
+            raise ConfigurationError(f"vector level '{level}' is not one of this processor's: {', '.join(names)}")
         self.level = self.functions.level(self.level_name.encode())
         self.threads = threads or physical_cores()
         self.pool = self.functions.pool_new(self.threads)
@@ -139,9 +137,7 @@ class NativeWeights:
         self.size_bytes = sum(sizes.values())
         done, total = 0, sum(len(tensor.raw) for tensor in self._tensors.values())
         for name, tensor in self._tensors.items():
-            self._matrices[name] = self._load(
-                name, tensor, self._arena.take(sizes[name]), vector=name in norms
-            )
+            self._matrices[name] = self._load(name, tensor, self._arena.take(sizes[name]), vector=name in norms)
             done += len(tensor.raw)
             if progress:
                 progress(done, total)
@@ -166,9 +162,7 @@ class NativeWeights:
             return 4 * tensor.width
         size = int(self._native.functions.packed_bytes(tensor.format.ggml_id, tensor.rows, tensor.width))
         if not size:
-            raise ModelError(
-                f"tensor {name}: {tensor.format.name} of {tensor.rows} × {tensor.width} cannot be packed"
-            )
+            raise ModelError(f"tensor {name}: {tensor.format.name} of {tensor.rows} × {tensor.width} cannot be packed")
         return size
 
     def _load(self, name: str, tensor: Tensor, address: int, *, vector: bool) -> MatrixStruct:
@@ -191,9 +185,7 @@ class NativeWeights:
 
         lowered = Lowering(model.segments[index], shape).run()
         steps = (StepStruct * len(lowered))(*(self._step(step) for step in lowered))
-        call = SegmentCall(
-            self._native.pool, self._native.level, ctypes.addressof(steps), len(lowered), None, 0
-        )
+        call = SegmentCall(self._native.pool, self._native.level, ctypes.addressof(steps), len(lowered), None, 0)
         self._keep.append(steps)
         return call, ctypes.addressof(call)
 
@@ -248,9 +240,7 @@ class NativeContext:
         self._positions = np.zeros(rows, np.int64)
         self._tables = np.zeros(rows, np.uint64)
         self._kept: list[npt.NDArray[np.int32]] = []
-        self._angles = {
-            f: _RotaryTable(f, rows) for f in {layer.rotary.frequencies for layer in manifest.layers}
-        }
+        self._angles = {f: _RotaryTable(f, rows) for f in {layer.rotary.frequencies for layer in manifest.layers}}
         widest = max((a.heads * a.head_dim for a in manifest.layers), default=1)
         self._rotated = np.zeros((rows, widest), np.float32)
         self._calls: dict[int, list[tuple[ContextCall, AttendCall, int]]] = {}

@@ -59,9 +59,7 @@ class ReferenceWeights:
     def _apply(self, operation: WeightOperation, values: dict[str, F32]) -> F32:
         match operation:
             case Embed():
-                return self._weights[operation.weight].dequantised(
-                    values[operation.ids][:, 0].astype(np.int64)
-                )
+                return self._weights[operation.weight].dequantised(values[operation.ids][:, 0].astype(np.int64))
             case RMSNorm():
                 weight = self._weights[operation.weight].dequantised()[0]
                 return arithmetic.rms_norm(values[operation.x], weight, operation.epsilon)
@@ -99,15 +97,11 @@ class ReferenceContext:
         shape = (-1, what.head_dim)
         for r in range(count):
             k = rows["k"][r].astype(np.float32).reshape(shape)
-            turned = arithmetic.rotate(k, cosine[r], sine[r], interleaved=what.rotary.interleaved).astype(
-                np.float16
-            )
+            turned = arithmetic.rotate(k, cosine[r], sine[r], interleaved=what.rotary.interleaved).astype(np.float16)
             self._append(layer, what, r, turned, rows["v"][r].reshape(shape))
         for r in range(count):
             q = rows["q"][r].astype(np.float32).reshape(shape)
-            q = arithmetic.rotate(q, cosine[r], sine[r], interleaved=what.rotary.interleaved) * np.float32(
-                what.scale
-            )
+            q = arithmetic.rotate(q, cosine[r], sine[r], interleaved=what.rotary.interleaved) * np.float32(what.scale)
             for head in range(what.heads):
                 keys, values = self._cached(layer, what, r, head // (what.heads // what.kv_heads))
                 out = arithmetic.attend(q[head], keys, values).astype(np.float16)

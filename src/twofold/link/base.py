@@ -154,9 +154,7 @@ def check_call(segment: int, count: int, layout: Layout, held: frozenset[int], p
 def welcome_of(service: Service, title: str) -> Welcome:
     """What a processor that offers `service` answers to a Hello."""
     layout = service.layout
-    return Welcome(
-        service.manifest, tuple(sorted(service.held)), layout.rows, layout.head_rows, os.getpid(), title
-    )
+    return Welcome(service.manifest, tuple(sorted(service.held)), layout.rows, layout.head_rows, os.getpid(), title)
 
 
 def bounded(deadline: float) -> Seconds:

@@ -28,9 +28,7 @@ def greet(stream: FrameStream, hello: Hello, expiry: float) -> Welcome:
     return answer
 
 
-def ask(
-    stream: FrameStream, message: Message, deadline: Seconds, *, sent: Callable[[], None] | None = None
-) -> Message:
+def ask(stream: FrameStream, message: Message, deadline: Seconds, *, sent: Callable[[], None] | None = None) -> Message:
     """The answer to `message`, a Failed included; `stream` is closed if none comes. `sent` runs between."""
     stream.check_open()
     expiry = time.monotonic() + bounded(deadline)

@@ -98,6 +98,4 @@ def _clear(path: Path, url: str) -> None:
             return
         except BlockingIOError:
             pass  # alive, and busy
-    raise Unreachable(
-        f"cannot listen at {url}: the address is in use; stop its server or choose another name"
-    )
+    raise Unreachable(f"cannot listen at {url}: the address is in use; stop its server or choose another name")

@@ -98,9 +98,7 @@ def check(descriptor: int, layout: Layout) -> None:
     """Raise FrameError unless a descriptor from the other side is memory of the right size, sealed."""
     size = os.fstat(descriptor).st_size
     if size != PAGE + layout.size_bytes:
-        raise FrameError(
-            f"shared memory of {size} bytes arrived; the manifest needs {PAGE + layout.size_bytes}"
-        )
+        raise FrameError(f"shared memory of {size} bytes arrived; the manifest needs {PAGE + layout.size_bytes}")
     try:
         seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
     except OSError as error:

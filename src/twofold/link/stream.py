@@ -195,9 +195,7 @@ class Acceptor:
             return self._socket.accept()[0]
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise DeviceError(
-                    "too many open files to accept a connection; raise the limit (ulimit -n)"
-                ) from error
+                raise DeviceError("too many open files to accept a connection; raise the limit (ulimit -n)") from error
             return None  # the other side has gone again, or we were interrupted
 
     def interrupt(self) -> None:

@@ -190,8 +190,7 @@ def _connected(address: Address, expiry: float) -> socket.socket:
         else:
             return sock
     raise Unreachable(
-        f"nobody answers at {address.url} ({why}); "
-        f"start one with: twofold weights MODEL --listen {address.url}"
+        f"nobody answers at {address.url} ({why}); start one with: twofold weights MODEL --listen {address.url}"
     )
 
 
@@ -200,16 +199,12 @@ def loopback(address: Address) -> list[SocketAddress]:
     host, _, port = address.place.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ConfigurationError(
-            f"'{address.url}' is not of the form tcp://HOST:PORT; write tcp://127.0.0.1:7000"
-        )
+        raise ConfigurationError(f"'{address.url}' is not of the form tcp://HOST:PORT; write tcp://127.0.0.1:7000")
     try:
         found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise Unreachable(f"the host of {address.url} is not known; write an address of this host") from error
-    places: list[SocketAddress] = [
-        (family, (str(place[0]), int(place[1]))) for family, _, _, _, place in found
-    ]
+    places: list[SocketAddress] = [(family, (str(place[0]), int(place[1]))) for family, _, _, _, place in found]
     if not all(ipaddress.ip_address(ip.partition("%")[0]).is_loopback for _, (ip, _) in places):
         raise ConfigurationError(
             f"{address.url} is not on this host: links between hosts come with TLS, later; use 127.0.0.1 or shm://"

@@ -21,17 +21,13 @@ class ContextMemory:
     The pool's memory is only reserved: the system gives it page by page as sessions grow.
     """
 
-    def __init__(
-        self, manifest: Manifest, backend: Backend, *, positions: int | None = None, rows: int = ROWS
-    ) -> None:
+    def __init__(self, manifest: Manifest, backend: Backend, *, positions: int | None = None, rows: int = ROWS) -> None:
         """Room for `positions` positions over all sessions (default: one session of the model's full length)."""
         self.manifest, self.rows = manifest, rows
         self.positions = positions or manifest.context_length
         pages = -(-self.positions // PAGE_POSITIONS)
         _, page_bytes = page_layout(manifest)
-        self._memory = mmap.mmap(
-            -1, pages * page_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
-        )
+        self._memory = mmap.mmap(-1, pages * page_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
         self.pool = PagePool(np.frombuffer(self._memory, np.uint8).reshape(pages, page_bytes))
         self.pages = PageTable(pages)
         self._tables: dict[int, npt.NDArray[np.int32]] = {}

@@ -37,13 +37,9 @@ class MemoryMap:
         """Enter all that a replica holds; Refused if it holds another model or computes by another arithmetic."""
         ours, theirs = self.manifest, replica.manifest
         if theirs.digest != ours.digest:
-            raise Refused(
-                f"{replica.peer} holds model {theirs.digest[:12]}, this map is of {ours.digest[:12]}"
-            )
+            raise Refused(f"{replica.peer} holds model {theirs.digest[:12]}, this map is of {ours.digest[:12]}")
         if theirs.numerics != ours.numerics:
-            raise Refused(
-                f"{replica.peer} computes by numerics {theirs.numerics}, this map by {ours.numerics}"
-            )
+            raise Refused(f"{replica.peer} computes by numerics {theirs.numerics}, this map by {ours.numerics}")
         for segment in sorted(replica.held):
             self._replicas.setdefault(segment, []).append(replica)
         self.version += 1

@@ -3,8 +3,6 @@
 import time
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from twofold.errors import RequestError
 from twofold.kernels.base import Backend, Capabilities, Progress
 from twofold.model.checkpoint import Tensors
@@ -61,7 +59,7 @@ class WeightMemory:
             )
         if segment == 0:
             ids = rows["ids"][:count]
-            if np.min(ids) < 0 or np.max(ids) >= self.manifest.vocabulary:
+            if int(ids.min()) < 0 or int(ids.max()) >= self.manifest.vocabulary:
                 raise RequestError(f"a token id is outside the vocabulary of {self.manifest.vocabulary}")
         self._kernels.run(segment, rows, count)
         return Nanoseconds(time.perf_counter_ns() - start)

@@ -89,9 +89,7 @@ class ChatTemplate:
         try:
             return meter_of(context).read(self._template.root_render_func(context))
         except MessagesRefused as error:
-            raise RequestError(
-                f"the model's chat template refuses these messages: {_one_line(error)}"
-            ) from None
+            raise RequestError(f"the model's chat template refuses these messages: {_one_line(error)}") from None
         except (SecurityError, TooCostly) as error:
             raise ModelError(
                 f"the model's chat template was stopped: {_one_line(error)}; send a plain prompt instead"

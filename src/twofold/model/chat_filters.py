@@ -24,8 +24,7 @@ def _names(text: str) -> frozenset[str]:
 
 
 _TEXT_FILTERS = _names(
-    "abs capitalize count d default dictsort e escape first float int last length lower safe string title "
-    "upper"
+    "abs capitalize count d default dictsort e escape first float int last length lower safe string title upper"
 )
 _ITEM_FILTERS = _names("items list map max min reject rejectattr reverse select selectattr sort unique")
 _PLAIN_TESTS = _names(
@@ -149,9 +148,7 @@ def _tojson(
     meter.weigh(value)
     if indent is not None and not (isinstance(indent, int) and 0 <= indent <= 16):
         raise SecurityError("tojson takes an indent of 0 to 16")
-    encoder = json.JSONEncoder(
-        ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
+    encoder = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
     return meter.read(encoder.iterencode(value))
 
 

@@ -40,9 +40,7 @@ class Checkpoint:
         self._file = file
         architecture = file.metadata.get("general.architecture")
         if not isinstance(architecture, str):
-            raise ModelError(
-                f"{file.path}: metadata general.architecture is missing, so the family is unknown"
-            )
+            raise ModelError(f"{file.path}: metadata general.architecture is missing, so the family is unknown")
         facts = Facts(architecture, file.metadata, frozenset(file.tensors))
         self.tokenizer = TokenizerData.from_metadata(file.metadata)
         blueprint = family.build(facts)
@@ -105,17 +103,14 @@ def _matrix_shape(info: TensorInfo) -> tuple[int, int]:
 def _check_shapes(file: GgufFile, blueprint: Blueprint) -> None:
     missing = [name for name in blueprint.shapes if name not in file.tensors]
     if missing:
-        raise ModelError(
-            f"{file.path}: tensor {missing[0]} is missing ({len(missing)} in all); use a complete file"
-        )
+        raise ModelError(f"{file.path}: tensor {missing[0]} is missing ({len(missing)} in all); use a complete file")
     extra = [name for name in file.tensors if name not in blueprint.shapes]
     if extra:
         raise ModelError(
-            f"{file.path}: tensor {extra[0]} is not part of this architecture ({len(extra)} in all), so it is a variant that is not supported"
+            f"{file.path}: tensor {extra[0]} is not part of this architecture ({len(extra)} in all); "
+            "the file is of a variant that is not supported"
         )
     for name, (rows, width) in blueprint.shapes.items():
         shape = file.tensors[name].shape
         if shape != ((width,) if rows == 1 else (rows, width)):
-            raise ModelError(
-                f"{file.path}: tensor {name} has shape {shape}, the metadata asks for ({rows}, {width})"
-            )
+            raise ModelError(f"{file.path}: tensor {name} has shape {shape}, the metadata asks for ({rows}, {width})")

@@ -138,9 +138,7 @@ def _map(path: Path) -> mmap.mmap:
 def _read_version(cursor: Cursor) -> int:
     magic = cursor.take(4, "the magic")
     if magic != MAGIC:
-        raise cursor.refusal(
-            f"is not a GGUF file (it begins with {magic!r}, not {MAGIC!r})", "give a .gguf file"
-        )
+        raise cursor.refusal(f"is not a GGUF file (it begins with {magic!r}, not {MAGIC!r})", "give a .gguf file")
     version = cursor.u32("the version")
     if version in VERSIONS:
         return version
@@ -148,9 +146,7 @@ def _read_version(cursor: Cursor) -> int:
     if swapped in (1, *VERSIONS):
         raise cursor.refusal(f"is a big-endian GGUF file (version {swapped})", "convert it to little endian")
     known = " and ".join(map(str, VERSIONS))
-    raise cursor.refusal(
-        f"is GGUF version {version}, and versions {known} are read", "convert the model again"
-    )
+    raise cursor.refusal(f"is GGUF version {version}, and versions {known} are read", "convert the model again")
 
 
 def _read_counts(cursor: Cursor) -> tuple[int, int]:
@@ -158,13 +154,9 @@ def _read_counts(cursor: Cursor) -> tuple[int, int]:
     tensor_count = cursor.u64("the tensor count")
     entry_count = cursor.u64("the metadata count")
     if tensor_count > cursor.remaining // _LEAST_TENSOR_BYTES:
-        raise cursor.refusal(
-            f"declares {tensor_count} tensors, more than {cursor.remaining} bytes can describe"
-        )
+        raise cursor.refusal(f"declares {tensor_count} tensors, more than {cursor.remaining} bytes can describe")
     if entry_count > cursor.remaining // _LEAST_ENTRY_BYTES:
-        raise cursor.refusal(
-            f"declares {entry_count} metadata entries, more than {cursor.remaining} bytes can hold"
-        )
+        raise cursor.refusal(f"declares {entry_count} metadata entries, more than {cursor.remaining} bytes can hold")
     return tensor_count, entry_count
 
 
@@ -204,18 +196,14 @@ def _read_tensor(cursor: Cursor, number: int, alignment: int) -> TensorInfo:
         known = ", ".join(each.name for each in FORMATS)
         raise cursor.refusal(f"{what} is stored as {name_of(ggml_id)}", f"use a file in one of {known}")
     if shape[-1] % stored.block:
-        raise cursor.refusal(
-            f"{what} has rows of {shape[-1]}, not a multiple of {stored.name}'s {stored.block}"
-        )
+        raise cursor.refusal(f"{what} has rows of {shape[-1]}, not a multiple of {stored.name}'s {stored.block}")
     offset = cursor.u64(f"the offset of {what}")
     if offset % alignment:
         raise cursor.refusal(f"{what} begins at offset {offset}, not a multiple of the alignment {alignment}")
     return TensorInfo(name, shape, stored, offset, stored.size_bytes(elements))
 
 
-def _place(
-    cursor: Cursor, declared: list[TensorInfo], data_start: int, size_bytes: int
-) -> dict[str, TensorInfo]:
+def _place(cursor: Cursor, declared: list[TensorInfo], data_start: int, size_bytes: int) -> dict[str, TensorInfo]:
     """The directory by name, offsets counted from the file's start; each inside it, no two overlapping."""
     tensors: dict[str, TensorInfo] = {}
     for each in declared:
@@ -224,9 +212,7 @@ def _place(
         placed = dataclasses.replace(each, offset=data_start + each.offset)
         end = placed.offset + placed.size_bytes
         if end > size_bytes:
-            raise cursor.refusal(
-                f"tensor {shown(each.name)} ends at byte {end}, the file at byte {size_bytes}"
-            )
+            raise cursor.refusal(f"tensor {shown(each.name)} ends at byte {end}, the file at byte {size_bytes}")
         tensors[each.name] = placed
     for left, right in itertools.pairwise(sorted(tensors.values(), key=lambda tensor: tensor.offset)):
         if right.offset < left.offset + left.size_bytes:

@@ -114,9 +114,7 @@ class Attention(msgspec.Struct, frozen=True, tag=True):
 ContextLayer = Attention  # a union once a second kind of context layer exists
 
 KINDS: tuple[Kind, ...] = (
-    Kind(
-        "embed", Side.CONTEXT_FREE, "ids i32[n,1] → f32[n,K]", "R1: a table look-up by this token's id alone"
-    ),
+    Kind("embed", Side.CONTEXT_FREE, "ids i32[n,1] → f32[n,K]", "R1: a table look-up by this token's id alone"),
     Kind("rms_norm", Side.CONTEXT_FREE, "f32[n,K] → f32[n,K]", "R1: this row and fixed weights"),
     Kind("linear", Side.CONTEXT_FREE, "[n,K] → f32[n,R]", "R1: this row and fixed weights"),
     Kind("swiglu", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
@@ -134,9 +132,7 @@ KINDS: tuple[Kind, ...] = (
         "f32[n,h·d], KV cache → f16[n,h·d]",
         "R1: reads what the session has seen",
     ),
-    Kind(
-        "sample", Side.CONTEXT_AWARE, "f32[1,V] → id", "R1: reads the session's seed, position and settings"
-    ),
+    Kind("sample", Side.CONTEXT_AWARE, "f32[1,V] → id", "R1: reads the session's seed, position and settings"),
     Kind("tokenise", Side.CONTEXT_AWARE, "text ↔ ids", "R1: reads the text before and after"),
 )
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}

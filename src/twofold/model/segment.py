@@ -60,9 +60,7 @@ def check_segment(index: int, segment: Segment) -> None:
     for operation in segment.operations:
         for name in inputs_of(operation):
             if name not in known:
-                raise InternalError(
-                    f"segment {index}: {type(operation).__name__} reads '{name}' before it is made"
-                )
+                raise InternalError(f"segment {index}: {type(operation).__name__} reads '{name}' before it is made")
         known.add(operation.out)
     for plane in segment.cut.gives:
         if plane.name not in known:

@@ -144,16 +144,12 @@ def _check(data: TokenizerData) -> None:
             raise ModelError(f"tokenizer merge {i} is {merge[:60]!r}, not two tokens and a space; {_REMEDY}")
         for token in (left, right, left + right):
             if token not in vocabulary:
-                raise ModelError(
-                    f"tokenizer merge {i} names {token[:60]!r}, which is not in the vocabulary; {_REMEDY}"
-                )
+                raise ModelError(f"tokenizer merge {i} names {token[:60]!r}, which is not in the vocabulary; {_REMEDY}")
 
 
 def _check_kind(model: str, pre: str) -> None:
     if model != "gpt2":
-        raise ModelError(
-            f"the tokenizer model {model[:60]!r} is not supported; supported: 'gpt2' (byte-level BPE)"
-        )
+        raise ModelError(f"the tokenizer model {model[:60]!r} is not supported; supported: 'gpt2' (byte-level BPE)")
     if pre not in PRE_TOKENIZERS:
         known = ", ".join(repr(name) for name in sorted(PRE_TOKENIZERS))
         raise ModelError(f"the tokenizer's pre-tokenizer {pre[:60]!r} is not supported; supported: {known}")
@@ -252,9 +248,7 @@ class Tokenizer:
         Raises RequestError for an id outside the vocabulary.
         """
         if not 0 <= token_id < self.vocab_size:
-            raise RequestError(
-                f"token id {token_id} is not in the vocabulary; the ids are 0 to {self.vocab_size - 1}"
-            )
+            raise RequestError(f"token id {token_id} is not in the vocabulary; the ids are 0 to {self.vocab_size - 1}")
         return self._bytes[token_id]
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:

@@ -166,6 +166,4 @@ class SpawnedWeights:
         except subprocess.TimeoutExpired:
             return Unreachable("the weight processor closed its output without being ready")
         why = self.last_words().removeprefix("error: ") or "it said nothing"
-        return _BY_EXIT_CODE.get(code, ProcessorLost)(
-            f"the weight processor did not start, {self.died()}: {why}"
-        )
+        return _BY_EXIT_CODE.get(code, ProcessorLost)(f"the weight processor did not start, {self.died()}: {why}")

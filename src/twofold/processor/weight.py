@@ -174,9 +174,7 @@ class WeightProcessor:
     def _take_turn(self, deadline: Seconds) -> None:
         """Hold the service; DeadlinePassed if others hold it for longer than `deadline`."""
         if not self._turn.acquire(timeout=deadline):
-            raise DeadlinePassed(
-                "the weight processor was busy with other calls until the deadline of this one"
-            )
+            raise DeadlinePassed("the weight processor was busy with other calls until the deadline of this one")
         if self._stopping:
             self._turn.release()
             raise ProcessorLost("the weight processor is stopping")
@@ -202,6 +200,4 @@ class WeightProcessor:
 
 
 def _bug(error: Exception) -> InternalError:
-    return InternalError(
-        f"the weight processor failed with {type(error).__name__}: {error}; please report this"
-    )
+    return InternalError(f"the weight processor failed with {type(error).__name__}: {error}; please report this")

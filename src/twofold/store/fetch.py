@@ -48,9 +48,7 @@ def _command(entry: Entry, arrived: Path) -> list[str]:
     return [*pip, "download", *options, entry.requirement]
 
 
-def _run(
-    command: list[str], temporary: Path, log: IO[bytes], lock: int, entry: Entry, progress: Progress
-) -> int:
+def _run(command: list[str], temporary: Path, log: IO[bytes], lock: int, entry: Entry, progress: Progress) -> int:
     """Run pip to its end and return its exit status; what it says goes to `log`."""
     pip = subprocess.Popen(
         command,

@@ -127,6 +127,4 @@ def _unknown(asked: str) -> str:
     guess = f" (did you mean {close[0]!r}?)" if close else ""
     known = ", ".join(BY_NAME)
     shown = asked if len(asked) <= 80 else asked[:77] + "..."
-    return (
-        f"{shown!r} is neither a known model nor a file{guess}; use one of {known}, or a path to a .gguf file"
-    )
+    return f"{shown!r} is neither a known model nor a file{guess}; use one of {known}, or a path to a .gguf file"

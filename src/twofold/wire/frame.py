@@ -82,22 +82,17 @@ def unpack(raw: bytes | bytearray | memoryview) -> Header:
         _LAYOUT.unpack(raw)
     )
     if magic != MAGIC:
-        raise FrameError(
-            f"not a Twofold frame: it begins with {magic!r} instead of {MAGIC!r}; check the address"
-        )
+        raise FrameError(f"not a Twofold frame: it begins with {magic!r} instead of {MAGIC!r}; check the address")
     if version != VERSION:
         raise FrameError(
-            f"frame version {version} arrived, this side speaks {VERSION}; "
-            "install the same Twofold on both sides"
+            f"frame version {version} arrived, this side speaks {VERSION}; install the same Twofold on both sides"
         )
     if kind not in _NAMES:
         raise FrameError(f"a frame of unknown kind {kind} arrived")
     if flags or reserved:
         raise FrameError(f"reserved bits of a frame are set (flags {flags:#x}, reserved {reserved:#x})")
     if kind == CONTROL and length > CONTROL_BYTES:
-        raise FrameError(
-            f"a message of {length} bytes is announced; the limit is {bytes_text(CONTROL_BYTES)}"
-        )
+        raise FrameError(f"a message of {length} bytes is announced; the limit is {bytes_text(CONTROL_BYTES)}")
     return Header(kind, digest, segment, rows, sequence, nanoseconds, length, checksum)
 
 
@@ -112,8 +107,7 @@ def check_planes(header: Header, layout: Layout, digest: bytes) -> None:
         raise FrameError(f"{name} of segment {header.segment}; the model has {len(layout.cuts)} segments")
     if not 1 <= header.rows <= layout.limit(header.segment):
         raise FrameError(
-            f"{name} of {header.rows} rows; "
-            f"segment {header.segment} takes 1 to {layout.limit(header.segment)}"
+            f"{name} of {header.rows} rows; segment {header.segment} takes 1 to {layout.limit(header.segment)}"
         )
     cut = layout.cuts[header.segment]
     expected = layout.payload_bytes(cut.takes if header.kind == CALL else cut.gives, header.rows)
@@ -130,6 +124,4 @@ def check_sum(header: Header, payload: Iterable[memoryview | bytes | bytearray])
     for part in payload:
         seen = zlib.crc32(part, seen)
     if seen != header.checksum:
-        raise FrameError(
-            f"damaged {_NAMES[header.kind]}: its checksum is {header.checksum:#010x}, not {seen:#010x}"
-        )
+        raise FrameError(f"damaged {_NAMES[header.kind]}: its checksum is {header.checksum:#010x}, not {seen:#010x}")

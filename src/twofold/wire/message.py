@@ -72,9 +72,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 Message = Hello | Welcome | AskTokenizer | TokenizerReply | Ping | Pong | Failed
 
 ERRORS: dict[str, type[TwofoldError]] = {
-    name: value
-    for name, value in vars(errors).items()
-    if inspect.isclass(value) and issubclass(value, TwofoldError)
+    name: value for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, TwofoldError)
 }
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -86,8 +84,7 @@ def encode(message: Message) -> bytes:
     payload = _ENCODER.encode(message)
     if len(payload) > CONTROL_BYTES:
         raise FrameError(
-            f"a message of {bytes_text(len(payload))} cannot be sent; "
-            f"the limit is {bytes_text(CONTROL_BYTES)}"
+            f"a message of {bytes_text(len(payload))} cannot be sent; the limit is {bytes_text(CONTROL_BYTES)}"
         )
     return payload
 

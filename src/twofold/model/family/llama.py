@@ -50,17 +50,10 @@ def build(facts: Facts) -> Blueprint:
             Add("middle", "ffn out", "carry"),
         )
 
-    first = Segment(
-        Cut((Plane("ids", 1, "i32"),), made), (Embed("ids", "token_embd.weight", "carry"), *into_layer(0))
-    )
-    between = [
-        Segment(Cut((attended, carry), made), (*out_of_layer(i), *into_layer(i + 1)))
-        for i in range(layers - 1)
-    ]
+    first = Segment(Cut((Plane("ids", 1, "i32"),), made), (Embed("ids", "token_embd.weight", "carry"), *into_layer(0)))
+    between = [Segment(Cut((attended, carry), made), (*out_of_layer(i), *into_layer(i + 1))) for i in range(layers - 1)]
     ending = (RMSNorm("carry", "output_norm.weight", epsilon, "normed"), Linear("normed", head, "logits"))
-    last = Segment(
-        Cut((attended, carry), (Plane("logits", vocabulary, "f32"),)), (*out_of_layer(layers - 1), *ending)
-    )
+    last = Segment(Cut((attended, carry), (Plane("logits", vocabulary, "f32"),)), (*out_of_layer(layers - 1), *ending))
 
     frequencies = tuple(float(base ** (-2 * i / head_dim)) for i in range(head_dim // 2))
     attention = Attention(heads, kv_heads, head_dim, head_dim**-0.5, Rotary(frequencies, interleaved=True))
@@ -80,9 +73,7 @@ def build(facts: Facts) -> Blueprint:
 def _tokens(facts: Facts) -> list[object]:
     tokens = facts.metadata.get("tokenizer.ggml.tokens")
     if not isinstance(tokens, list) or not tokens:
-        raise ModelError(
-            "metadata tokenizer.ggml.tokens is missing, so the size of the vocabulary is unknown"
-        )
+        raise ModelError("metadata tokenizer.ggml.tokens is missing, so the size of the vocabulary is unknown")
     return tokens
 
 
