@@ -49,8 +49,8 @@ class PageTable:
         needed = -(-(sequence.length + count) // PAGE_POSITIONS) - len(sequence.pages)
         if needed > len(self._free):
             raise RequestError(
-                f"context memory is full: {needed} pages of {PAGE_POSITIONS} positions are needed, {len(self._free)} of "
-                f"{self.pages} are free; close a session or allow more with --context"
+                f"context memory is full: {needed} pages of {PAGE_POSITIONS} positions are needed and "
+                f"{self.free_pages} of {self.pages} are free; close a session or allow more with --context"
             )
         sequence.pages += [self._free.pop() for _ in range(needed)]
 

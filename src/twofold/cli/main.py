@@ -64,7 +64,7 @@ def main() -> None:
 
 def _exit_code() -> int:
     try:
-        return int(app(standalone_mode=False) or 0)
+        return int(app(prog_name="twofold", standalone_mode=False) or 0)
     except TwofoldError as error:
         return _told(error)
     except UsageError as error:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from twofold.errors import RequestError
+from twofold.errors import ModelError, RequestError
 from twofold.kernels.arithmetic import F32, I64, exp
 
 MASK = (1 << 64) - 1
+COLDEST = 1e-3  # the lowest temperature above 0: logits divided by less could pass the range of float32
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Sampling:
     def __post_init__(self) -> None:
         """Raise RequestError for a value outside its range."""
         _within("temperature", self.temperature, 0.0, 100.0)
+        if 0.0 < self.temperature < COLDEST:
+            raise RequestError(
+                f"temperature is {self.temperature}; it must be 0 (the likeliest token) or at least {COLDEST}"
+            )
         _within("top-p", self.top_p, 0.0, 1.0)
         _within("min-p", self.min_p, 0.0, 1.0)
         _within("top-k", self.top_k, 0, 1 << 31)
@@ -47,9 +52,15 @@ def sample(logits: F32, sampling: Sampling, position: int) -> int:
 
     Order of the filters: temperature, top-k, top-p (Holtzman et al. 2020, arXiv 1904.09751: the smallest set of
     likeliest tokens whose share is at least top_p), min-p (arXiv 2407.01082: at least min_p times the likeliest).
+    Raises ModelError for logits that are not numbers.
     """
+    likeliest = int(np.argmax(logits))  # NaN counts as the largest
+    if not math.isfinite(logits[likeliest]):
+        raise ModelError(
+            "the model gives logits that are not numbers, so its weights are damaged; download or convert it again"
+        )
     if sampling.temperature == 0.0:
-        return int(np.argmax(logits))
+        return likeliest
     scaled = logits / np.float32(sampling.temperature)
     ids = _top_k(scaled, sampling.top_k) if 0 < sampling.top_k < len(scaled) else np.arange(len(scaled))
     weights = exp(scaled[ids] - scaled[ids].max()).astype(np.float64)

@@ -8,7 +8,7 @@ import numpy as np
 from twofold.native import library
 
 WORD = 1 << 32  # words count modulo this
-SPIN_NS = 50_000  # an answer from another core takes 2 us, a futex 30: about the time one segment takes
+SPIN_NS = 200_000  # a sleeper wakes 30 us late; one segment of a small model takes about 100
 
 
 class Mailbox:

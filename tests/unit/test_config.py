@@ -1,0 +1,49 @@
+"""Settings: the order of sources, and what is refused by name."""
+
+from pathlib import Path
+
+import pytest
+
+from twofold.config import read_settings
+from twofold.errors import ConfigurationError
+
+
+def environment(tmp_path: Path, text: str | None = None, **variables: str) -> dict[str, str]:
+    if text is not None:
+        (tmp_path / "twofold").mkdir()
+        (tmp_path / "twofold" / "config.toml").write_text(text)
+    return {"XDG_CONFIG_HOME": str(tmp_path), **variables}
+
+
+def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
+    variables = environment(tmp_path, "threads = 1\ncontext = 100\nvector_level = 'sse2'", TWOFOLD_THREADS="2")
+    settings = read_settings(variables, threads=3, context=None)
+    assert (settings.threads, settings.context, settings.vector_level, settings.weights) == (3, 100, "sse2", None)
+    assert read_settings(variables).threads == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "said"),
+    [
+        ("thread = 1", {}, "thread"),
+        (None, {"TWOFOLD_THREAD": "1"}, "TWOFOLD_THREAD"),
+        ("threads = 0", {}, "1 to 256"),
+        ("threads = true", {}, "threads"),
+        (None, {"TWOFOLD_THREADS": "many"}, "TWOFOLD_THREADS"),
+        (None, {"TWOFOLD_THREADS": "1.5"}, "TWOFOLD_THREADS"),
+        (None, {"TWOFOLD_CONTEXT": "3"}, "64"),
+        ("vector_level = 3", {}, "vector_level"),
+        ("threads = ", {}, "config.toml"),
+        ("\x00", {}, "config.toml"),
+    ],
+)
+def test_what_is_not_a_setting_or_not_allowed_is_refused_by_name(
+    tmp_path: Path, text: str | None, variables: dict[str, str], said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said) as refused:
+        read_settings(environment(tmp_path, text, **variables))
+    assert "\n" not in str(refused.value)
+
+
+def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
+    assert read_settings(environment(tmp_path, TWO="1", TWOFOLDER="2")).threads is None

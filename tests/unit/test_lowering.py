@@ -1,0 +1,71 @@
+"""Lowering: integers are made once for all who read them, and threads meet exactly where they must."""
+
+from twofold.kernels.binding import Step
+from twofold.kernels.lowering import LoweredStep, Lowering
+from twofold.model.operations import Add, Linear, RMSNorm, SwiGLU
+from twofold.model.segment import Cut, Plane, Segment
+
+
+def lower(*operations: object, quantised: bool = True) -> list[LoweredStep]:
+    takes = (Plane("attended", 64, "f16"), Plane("carry", 64, "f32"))
+    gives = (Plane("carry", 64, "f32"), Plane("q", 64, "f16"))
+    segment = Segment(Cut(takes, gives), operations)  # type: ignore[arg-type]
+    return Lowering(segment, lambda name: (64, 64, quantised)).run()
+
+
+LAYER = (
+    Linear("attended", "o", "mixed"),
+    Add("carry", "mixed", "middle"),
+    RMSNorm("middle", "n", 1e-5, "normed"),
+    Linear("normed", "g", "gate"),
+    Linear("normed", "u", "up"),
+    SwiGLU("gate", "up", "product"),
+    Linear("product", "d", "down"),
+    Add("middle", "down", "carry"),
+    RMSNorm("carry", "n2", 1e-5, "next"),
+    Linear("next", "wq", "q"),
+)
+
+
+def test_a_layer_lowers_to_these_steps_and_meets_eight_times() -> None:
+    steps = lower(*LAYER)
+    assert [(step.kind.name, step.waits) for step in steps] == [
+        ("WIDEN", False), ("QUANTISE", False), ("LINEAR", True), ("ADD", True), ("RMS_NORM", False),
+        ("QUANTISE", False), ("LINEAR", True), ("LINEAR", False), ("SWIGLU", True), ("QUANTISE", False), ("LINEAR", True), ("ADD", True),
+        ("RMS_NORM", False), ("QUANTISE", False), ("LINEAR", True), ("NARROW", True),
+    ]  # fmt: skip
+
+
+def test_float_weights_read_the_activations_as_they_are() -> None:
+    assert Step.QUANTISE not in [step.kind for step in lower(*LAYER, quantised=False)]
+
+
+def test_two_roundings_of_one_value_are_kept_apart() -> None:
+    steps = lower(Linear("carry", "a", "x", 8), Linear("carry", "b", "q", 16), Linear("carry", "c", "y", 8))
+    assert [(step.kind.name, step.fine) for step in steps[1:6]] == [
+        ("QUANTISE", False), ("LINEAR", False), ("QUANTISE", True), ("LINEAR", True), ("LINEAR", False),
+    ]  # fmt: skip
+
+
+def test_a_value_made_anew_is_rounded_anew() -> None:
+    steps = lower(Linear("carry", "a", "x"), Add("carry", "x", "carry"), Linear("carry", "b", "q"))
+    assert [step.kind.name for step in steps].count("QUANTISE") == 2
+
+
+def test_a_buffer_that_others_may_still_read_is_not_overwritten_before_they_are_done() -> None:
+    steps = lower(
+        RMSNorm("carry", "n", 1e-5, "t"), Linear("t", "a", "x"),
+        RMSNorm("carry", "n", 1e-5, "t"), Linear("t", "b", "q"),
+        quantised=False,
+    )  # fmt: skip
+    assert [(step.kind.name, step.waits) for step in steps[1:4]] == [
+        ("RMS_NORM", False),
+        ("LINEAR", True),
+        ("RMS_NORM", True),
+    ]
+
+
+def test_an_f32_plane_is_written_in_place_and_an_f16_plane_is_rounded_last() -> None:
+    steps = lower(*LAYER)
+    assert [step.out.plane for step in steps if step.out.plane] == ["carry", "q"]
+    assert steps[-1].kind is Step.NARROW

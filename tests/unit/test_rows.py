@@ -1,0 +1,59 @@
+"""Rows: planes lie apart, aligned, and what crosses the cut is exactly the first rows of each."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twofold.model.checkpoint import Checkpoint
+from twofold.wire.rows import ALIGN, Layout, Rows
+
+
+@pytest.fixture
+def rows(tiny_path: Path) -> Rows:
+    with Checkpoint.open(tiny_path) as checkpoint:
+        return Rows(Layout(checkpoint.model.manifest))
+
+
+def test_planes_are_aligned_and_do_not_overlap(rows: Rows) -> None:
+    for number, array in enumerate(rows.arrays.values()):
+        array.view(np.uint8)[:] = number
+        assert array.ctypes.data % ALIGN == 0
+    for number, array in enumerate(rows.arrays.values()):
+        assert (array.view(np.uint8) == number).all()
+
+
+def test_views_are_the_bytes_of_the_first_rows_in_the_order_of_the_cut(rows: Rows) -> None:
+    cut = rows.layout.cuts[1]
+    for plane in cut.takes:
+        rows[plane.name][:] = np.arange(rows[plane.name].size).reshape(rows[plane.name].shape) % 512
+    views = rows.views(1, 3, gives=False)
+    assert [bytes(view) for view in views] == [rows[plane.name][:3].tobytes() for plane in cut.takes]
+    assert sum(len(view) for view in views) == rows.layout.payload_bytes(cut.takes, 3)
+
+
+def test_writing_into_a_view_writes_the_plane(rows: Rows) -> None:
+    view = rows.views(1, 2, gives=True)[0]
+    view[:4] = np.float32(7.5).tobytes()
+    assert rows[rows.layout.cuts[1].gives[0].name][0, 0] == 7.5
+
+
+def test_keep_moves_the_last_rows_to_the_front(rows: Rows) -> None:
+    last = len(rows.layout.cuts) - 1
+    rows["carry"][:5] = np.arange(5)[:, None]
+    rows["attended"][:5] = np.arange(5)[:, None]
+    rows.keep(last, 2, 5)
+    assert rows["carry"][:3, 0].tolist() == rows["attended"][:3, -1].tolist() == [2, 3, 4]
+
+
+def test_rows_over_given_memory_share_it(rows: Rows) -> None:
+    memory = bytearray(rows.layout.size_bytes)
+    other = Rows(rows.layout, memory)
+    other["carry"][0, 0] = 1.25
+    offset = rows.layout.offsets["carry"]
+    assert np.frombuffer(memory, "<f4", 1, offset)[0] == 1.25
+
+
+def test_only_the_last_segment_is_limited_to_few_rows(rows: Rows) -> None:
+    layout = rows.layout
+    assert [layout.limit(i) for i in range(len(layout.cuts))] == [256] * (len(layout.cuts) - 1) + [32]
