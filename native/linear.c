@@ -123,8 +123,10 @@ static void linear(const struct matrix *w, int64_t panel, const float *x, struct
     memcpy(y + (first + r) * w->rows + panel * PANEL, out[r], 4 * (size_t)(left < PANEL ? left : PANEL));
 }
 
-/* one row of the embedding, taken out of its panel */
+/* One row of the embedding, taken out of its panel. Ids were checked before, but they may lie in memory that a
+ * client shares and changes meanwhile: an id out of range reads nothing. */
 static void embed(const struct matrix *w, int64_t id, float *y) {
+  if (id < 0 || id >= w->rows) { memset(y, 0, 4 * (size_t)w->width); return; }
   const int64_t panel = id / PANEL, r = id % PANEL, width = w->width, blocks = width / 32;
   if (w->format == FORMAT_F32) {
     const float *p = (const float *)w->data + panel * width * PANEL + r;

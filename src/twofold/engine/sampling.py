@@ -14,12 +14,13 @@ from twofold.errors import ModelError, RequestError
 from twofold.kernels.arithmetic import F32, I64, exp
 
 MASK = (1 << 64) - 1
+COLDEST = 1e-4  # below it, logits divided by it leave the range in which float32 still tells them apart
 COLDEST = 1e-3  # the lowest temperature above 0: logits divided by less could pass the range of float32
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose: temperature 0 takes the likeliest token; top_k 0, top_p 1 and min_p 0 are off."""
+    """How to choose: temperature 0 takes the likeliest token (else 0.0001 to 100); top_k 0, top_p 1 and min_p 0 are off."""
 
     temperature: float = 0.0
     top_k: int = 0
@@ -29,7 +30,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Raise RequestError for a value outside its range."""
-        _within("temperature", self.temperature, 0.0, 100.0)
+        if self.temperature != 0.0:
+            _within("temperature", self.temperature, COLDEST, 100.0)
         if 0.0 < self.temperature < COLDEST:
             raise RequestError(
                 f"temperature is {self.temperature}; it must be 0 (the likeliest token) or at least {COLDEST}"

@@ -20,7 +20,7 @@ from twofold.units import Nanoseconds, Seconds
 from twofold.wire.message import Message, Welcome
 from twofold.wire.rows import Layout, Rows
 
-HANDSHAKE_SECONDS = Seconds(5.0)
+HANDSHAKE_SECONDS = Seconds(3.0)
 LONGEST = Seconds(86400.0)  # one wait: what every system call of ours can express
 
 

@@ -7,6 +7,8 @@ returns a `Blueprint`: the segments, the context layers, and the shape of every 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from twofold.errors import ModelError
 from twofold.model.operations import ContextLayer
 from twofold.model.segment import Segment
@@ -61,3 +63,8 @@ def check_widths(multiple: int, **widths: int) -> None:
         if width % multiple:
             words = name.replace("_", " ")
             raise ModelError(f"{words} {width} is not a multiple of {multiple}, which the kernels need")
+
+
+def rounded(value: float) -> float:
+    """The nearest float32: context parameters travel as values of that type."""
+    return float(np.float32(value))

@@ -4,7 +4,7 @@ GGUF stores q and k so that a rotary pair is two neighbours, hence `interleaved=
 """
 
 from twofold.errors import ModelError
-from twofold.model.family.base import BLOCK, PANEL, Blueprint, Facts, check_widths
+from twofold.model.family.base import BLOCK, PANEL, Blueprint, Facts, check_widths, rounded
 from twofold.model.operations import Add, Attention, Embed, Linear, RMSNorm, Rotary, SwiGLU, WeightOperation
 from twofold.model.segment import Cut, Plane, Segment
 
@@ -55,8 +55,8 @@ def build(facts: Facts) -> Blueprint:
     ending = (RMSNorm("carry", "output_norm.weight", epsilon, "normed"), Linear("normed", head, "logits"))
     last = Segment(Cut((attended, carry), (Plane("logits", vocabulary, "f32"),)), (*out_of_layer(layers - 1), *ending))
 
-    frequencies = tuple(float(base ** (-2 * i / head_dim)) for i in range(head_dim // 2))
-    attention = Attention(heads, kv_heads, head_dim, head_dim**-0.5, Rotary(frequencies, interleaved=True))
+    frequencies = tuple(rounded(base ** (-2 * i / head_dim)) for i in range(head_dim // 2))
+    attention = Attention(heads, kv_heads, head_dim, rounded(head_dim**-0.5), Rotary(frequencies, interleaved=True))
     shapes = {
         "token_embd.weight": (vocabulary, hidden),
         head: (vocabulary, hidden),
