@@ -30,10 +30,11 @@ LAYER = (
 def test_a_layer_lowers_to_these_steps_and_meets_eight_times() -> None:
     steps = lower(*LAYER)
     assert [(step.kind.name, step.waits) for step in steps] == [
-        ("WIDEN", False), ("QUANTISE", False), ("LINEAR", True), ("ADD", True), ("RMS_NORM", False),
-        ("QUANTISE", False), ("LINEAR", True), ("LINEAR", False), ("SWIGLU", True), ("QUANTISE", False), ("LINEAR", True),
-        ("ADD", True),
-        ("RMS_NORM", False), ("QUANTISE", False), ("LINEAR", True), ("NARROW", True),
+        ("WIDEN", False), ("QUANTISE", False), ("LINEAR", True),
+        ("ADD", True), ("RMS_NORM", False), ("QUANTISE", False), ("LINEAR", True), ("LINEAR", False),
+        ("SWIGLU", True), ("QUANTISE", False), ("LINEAR", True),
+        ("ADD", True), ("RMS_NORM", False), ("QUANTISE", False), ("LINEAR", True),
+        ("NARROW", True),
     ]  # fmt: skip
 
 

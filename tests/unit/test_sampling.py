@@ -78,8 +78,8 @@ def test_random_numbers_are_splitmix64_and_spread_evenly() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"temperature": -1.0}, {"temperature": 1e-50}, {"temperature": float("nan")}, {"temperature": float("inf")}, {"top_p": 0.0},
-        {"top_p": 1.1}, {"min_p": -0.1}, {"min_p": 2.0}, {"top_k": -1}, {"seed": -1}, {"seed": 1 << 64},
+        {"temperature": -1.0}, {"temperature": 1e-50}, {"temperature": float("nan")}, {"temperature": float("inf")},
+        {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}, {"min_p": 2.0}, {"top_k": -1}, {"seed": -1}, {"seed": 1 << 64},
     ],
 )  # fmt: skip
 def test_a_value_outside_its_range_is_refused_by_name(wrong: dict[str, float]) -> None:

@@ -49,10 +49,16 @@ def _segments(found: Anatomy) -> Table:
         span = f"{first.segment}" if first is last else f"{first.segment}–{last.segment}"
         each = " each" if first is not last else ""
         table.add_row(
-            span, _planes(first.takes), " ".join(first.operations), _planes(first.gives),
+            span, _planes(first.takes), _runs(first.operations), _planes(first.gives),
             f"{first.weight_bytes:,}{each}", " ".join(first.then), f"{first.context_bytes_per_token:,}{each}",
         )  # fmt: skip
     return table
+
+
+def _runs(names: tuple[str, ...]) -> str:
+    """`linear×3 add` for linear linear linear add."""
+    runs = [(name, len(list(same))) for name, same in groupby(names)]
+    return " ".join(name if count == 1 else f"{name}×{count}" for name, count in runs)
 
 
 def _alike(row: SegmentRow) -> tuple[object, ...]:

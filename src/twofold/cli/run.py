@@ -120,8 +120,9 @@ def summary(timings: Timings) -> str:
         "sampling": timings.sampling_seconds,
     }
     shares = ", ".join(f"{name} {100 * seconds / spent if spent else 0:.0f} %" for name, seconds in parts.items())
+    rate = f", {timings.decode_rate:.1f} tok/s" if timings.generated_tokens > 1 else ""
     return (
-        f"{timings.generated_tokens} tokens, {timings.decode_rate:.1f} tok/s; "
+        f"{timings.generated_tokens} token{'' if timings.generated_tokens == 1 else 's'}{rate}; "
         f"prompt {timings.prompt_tokens} tokens, {timings.prefill_rate:.1f} tok/s; time: {shares}"
     )
 

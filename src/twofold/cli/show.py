@@ -22,6 +22,7 @@ STAGES = {
     "start": "starting the weight processor",
 }
 ALWAYS = frozenset({"download", "damaged", "wait"})  # told even where no bar can be drawn
+TABLE_WIDTH = 132  # columns
 PATIENCE_SECONDS = 0.5  # what is over sooner needs no bar
 
 
@@ -98,8 +99,10 @@ def write(text: str) -> None:
 
 
 def render(*parts: RenderableType) -> None:
-    """Tables and marked-up text to standard output."""
+    """Tables and marked-up text to standard output, wide enough where no terminal sets the width."""
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, TABLE_WIDTH)
     with console.capture() as captured:
         for part in parts:
             console.print(part)

@@ -20,7 +20,10 @@ COLDEST = 1e-3  # the lowest temperature above 0: logits divided by less could p
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose: temperature 0 takes the likeliest token (else 0.0001 to 100); top_k 0, top_p 1 and min_p 0 are off."""
+    """How to choose: temperature 0 takes the likeliest token; top_k 0, top_p 1 and min_p 0 are off.
+
+    Any other temperature lies between 0.0001 and 100.
+    """
 
     temperature: float = 0.0
     top_k: int = 0
