@@ -5,6 +5,7 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -80,6 +81,9 @@ class PlatformWheel(bdist_wheel):  # type: ignore[misc]
     def get_tag(self) -> tuple[str, str, str]:
         return "py3", "none", super().get_tag()[2]
 
+
+if "sdist" not in sys.argv:
+    compiler()  # before anything else is done, so that its absence is the one line that pip shows
 
 setup(
     ext_modules=[Extension("twofold.libtwofold", sources=[])],
