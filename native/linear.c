@@ -9,63 +9,160 @@ INLINE void prefetch_block(const void *block, int bytes) {
   for (int i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)block + AHEAD + i, 0, 2);
 }
 
-/* sum[n] += one block of 32 columns, lanes v of the panel, by activations `pitch` bytes a row apart */
-INLINE void dot_4(const int rows, const int pitch, const uint8_t (*q)[64], int v, const int8_t *x, i32v *sum) {
-  UNROLL for (int j = 0; j < 4; j++) {
-    u8v w = load_bytes(q[j] + 4 * LANES * v), low = low_nibbles(w), high = high_nibbles(w);
-    UNROLL for (int n = 0; n < rows; n++) sum[n] = dot_u4(sum[n], low, splat4(x + pitch * n + 4 * j));
-    UNROLL for (int n = 0; n < rows; n++) sum[n] = dot_u4(sum[n], high, splat4(x + pitch * n + 16 + 4 * j));
-  }
+/* ---- block formats: what differs between them is small and inline
+ *
+ *   name_pair     bytes of columns 4 j .. 4 j + 3 and 16 + 4 j .. of block g, lanes v
+ *   name_dot      which integer dot those bytes are for
+ *   name_start    what the integer starts at for activations whose sum is given (weights kept with an offset)
+ *   name_scale    d of block g, lanes v;  name_offset  m, for formats that have one */
+typedef struct { u8v low, high; } pair;
+INLINE pair nibbles(const uint8_t (*q)[64], int j, int v) {
+  const u8v w = load_bytes(q[j] + 4 * LANES * v);
+  return (pair){low_nibbles(w), high_nibbles(w)};
 }
-INLINE void dot_8(const int rows, const int pitch, const uint8_t (*q)[64], int v, const int8_t *x, i32v *sum) {
-  UNROLL for (int j = 0; j < 8; j++) {
-    u8v w = load_bytes(q[j] + 4 * LANES * v);
-    UNROLL for (int n = 0; n < rows; n++) sum[n] = dot_q8(sum[n], w, splat4(x + pitch * n + 4 * j));
-  }
+/* bits 2 j and 2 j + 1 of h are the fifth bits of the pair */
+INLINE pair fifth_bits(pair p, const uint8_t *h, int j, int v) {
+  const u32v bits = (u32v)load_bytes(h + 4 * LANES * v) >> (2 * j);
+  return (pair){p.low | (u8v)((bits & 0x01010101u) << 4), p.high | (u8v)((bits & 0x02020202u) << 3)};
 }
+INLINE i32v no_start(int32_t sum) { (void)sum; return (i32v){0}; }
 
-/* Block formats. `fine` activations are 16 bits, high bytes first: the high bytes' sum is shifted up by 8 and
- * the low bytes are added to it, all exact. `start(sum)` is what the format adds for the sum of the activations,
- * `finish` turns the block's integer into its share of the total. */
-#define BLOCK_TILE(name, dot, start, finish)                                                                      \
+INLINE pair q4_0_pair(const struct q4_0 *w, int g, int j, int v) { (void)g; return nibbles(w->q, j, v); }
+INLINE i32v q4_0_start(int32_t sum) { return isplat(-8 * sum); }
+INLINE f32v q4_0_scale(const struct q4_0 *w, int g, int v) { (void)g; return load_half(w->d + LANES * v); }
+
+INLINE pair q4_1_pair(const struct q4_1 *w, int g, int j, int v) { (void)g; return nibbles(w->q, j, v); }
+INLINE f32v q4_1_scale(const struct q4_1 *w, int g, int v) { (void)g; return load_half(w->d + LANES * v); }
+INLINE f32v q4_1_offset(const struct q4_1 *w, int g, int v) { (void)g; return load_half(w->m + LANES * v); }
+
+INLINE pair q5_0_pair(const struct q5_0 *w, int g, int j, int v) { (void)g; return fifth_bits(nibbles(w->q, j, v), w->h, j, v); }
+INLINE i32v q5_0_start(int32_t sum) { return isplat(-16 * sum); }
+INLINE f32v q5_0_scale(const struct q5_0 *w, int g, int v) { (void)g; return load_half(w->d + LANES * v); }
+
+INLINE pair q5_1_pair(const struct q5_1 *w, int g, int j, int v) { (void)g; return fifth_bits(nibbles(w->q, j, v), w->h, j, v); }
+INLINE f32v q5_1_scale(const struct q5_1 *w, int g, int v) { (void)g; return load_half(w->d + LANES * v); }
+INLINE f32v q5_1_offset(const struct q5_1 *w, int g, int v) { (void)g; return load_half(w->m + LANES * v); }
+
+INLINE pair q8_0_pair(const struct q8_0 *w, int g, int j, int v) {
+  (void)g;
+  return (pair){load_bytes(w->q[j] + 4 * LANES * v), load_bytes(w->q[j + 4] + 4 * LANES * v)};
+}
+INLINE f32v q8_0_scale(const struct q8_0 *w, int g, int v) { (void)g; return load_half(w->d + LANES * v); }
+
+/* super-blocks of 8: one f16 scale and offset for all, times a small integer of each block */
+INLINE pair q4_k_pair(const struct q4_k *w, int g, int j, int v) { return nibbles(w->q[g], j, v); }
+INLINE f32v q4_k_scale(const struct q4_k *w, int g, int v) { return load_half(w->d + LANES * v) * load_u8(w->scale[g] + LANES * v); }
+INLINE f32v q4_k_offset(const struct q4_k *w, int g, int v) { return -(load_half(w->m + LANES * v) * load_u8(w->least[g] + LANES * v)); }
+
+INLINE pair q5_k_pair(const struct q5_k *w, int g, int j, int v) { return fifth_bits(nibbles(w->q[g], j, v), w->h[g], j, v); }
+INLINE f32v q5_k_scale(const struct q5_k *w, int g, int v) { return load_half(w->d + LANES * v) * load_u8(w->scale[g] + LANES * v); }
+INLINE f32v q5_k_offset(const struct q5_k *w, int g, int v) { return -(load_half(w->m + LANES * v) * load_u8(w->least[g] + LANES * v)); }
+
+/* four-bit floats as twice their value plus 12; the scale is a power of two, halved */
+INLINE pair mxfp4_pair(const struct mxfp4 *w, int g, int j, int v) {
+  (void)g;
+  const pair p = nibbles(w->q, j, v);
+  return (pair){fp4_plus_12(p.low), fp4_plus_12(p.high)};
+}
+INLINE i32v mxfp4_start(int32_t sum) { return isplat(-12 * sum); }
+INLINE f32v mxfp4_scale(const struct mxfp4 *w, int g, int v) { (void)g; return half_power_of_two(w->e + LANES * v); }
+
+/* Fine activations are 16 bits, high bytes first: the high bytes' sum is shifted up by 8 and the low bytes are
+ * added to it, all exact. */
+#define DOTS(name, dot, x)                                                                                        \
+  UNROLL for (int j = 0; j < 4; j++) {                                                                            \
+    const pair p = name##_pair(w, g, j, v);                                                                       \
+    UNROLL for (int n = 0; n < rows; n++) sum[n] = dot(sum[n], p.low, splat4((x) + pitch * n + 4 * j));           \
+    UNROLL for (int n = 0; n < rows; n++) sum[n] = dot(sum[n], p.high, splat4((x) + pitch * n + 16 + 4 * j));     \
+  }
+#define BLOCK_TILE(name, dot, start, super, finish)                                                               \
   INLINE void tile_##name(const int rows, const int fine, const void *panel, int64_t width, struct activations x, \
                           f32v (*y)[NV]) {                                                                        \
     const int pitch = fine ? 64 : 32;                                                                             \
-    UNROLL for (int v = 0; v < NV; v++) {                                                                         \
+    for (int v = 0; v < NV; v++) {                                                                         \
       const struct name *w = panel;                                                                               \
       const int8_t *q = x.q;                                                                                      \
       const struct scale *s = x.scale;                                                                            \
       f32v total[TILE];                                                                                           \
       UNROLL for (int n = 0; n < rows; n++) total[n] = (f32v){0};                                                 \
-      for (int64_t g = 0; g < width / 32; g++, w++, q += pitch * rows, s += rows) {                               \
+      for (int64_t k = 0; k < width / (32 * super); k++, w++) {                                                   \
         prefetch_block(w, sizeof *w);                                                                             \
-        i32v sum[TILE];                                                                                           \
-        UNROLL for (int n = 0; n < rows; n++) sum[n] = fine ? (i32v){0} : start(s[n].sum);                        \
-        dot(rows, pitch, w->q, v, q, sum);                                                                        \
-        if (fine) {                                                                                               \
-          UNROLL for (int n = 0; n < rows; n++) sum[n] = (sum[n] << 8) + start(s[n].sum);                         \
-          dot(rows, pitch, w->q, v, q + 32, sum);                                                                 \
+        for (int g = 0; g < super; g++, q += pitch * rows, s += rows) {                                           \
+          i32v sum[TILE];                                                                                         \
+          UNROLL for (int n = 0; n < rows; n++) sum[n] = fine ? (i32v){0} : start(s[n].sum);                      \
+          DOTS(name, dot, q)                                                                                      \
+          if (fine) {                                                                                             \
+            UNROLL for (int n = 0; n < rows; n++) sum[n] = (sum[n] << 8) + start(s[n].sum);                       \
+            DOTS(name, dot, q + 32)                                                                               \
+          }                                                                                                       \
+          const f32v d = name##_scale(w, g, v);                                                                   \
+          finish(name)                                                                                            \
         }                                                                                                         \
-        f32v d = load_half(w->d + LANES * v);                                                                     \
-        finish                                                                                                    \
       }                                                                                                           \
       UNROLL for (int n = 0; n < rows; n++) y[n][v] = total[n];                                                   \
     }                                                                                                             \
   }
-#define SCALED UNROLL for (int n = 0; n < rows; n++) total[n] = total[n] + to_float(sum[n]) * (d * s[n].d);
-#define SCALED_AND_OFFSET                                                                                         \
-  f32v m = load_half(w->m + LANES * v);                                                                           \
+#define SCALED(name) \
+  UNROLL for (int n = 0; n < rows; n++) total[n] = total[n] + to_float(sum[n]) * (d * s[n].d);
+#define SCALED_AND_OFFSET(name)                                                                                   \
+  const f32v m = name##_offset(w, g, v);                                                                          \
   UNROLL for (int n = 0; n < rows; n++) total[n] = total[n] + (to_float(sum[n]) * (d * s[n].d) + m * s[n].d_sum);
-INLINE i32v q4_0_start(int32_t sum) { return isplat(-8 * sum); }
-INLINE i32v q4_1_start(int32_t sum) { (void)sum; return (i32v){0}; }
-BLOCK_TILE(q4_0, dot_4, q4_0_start, SCALED)
-BLOCK_TILE(q4_1, dot_4, q4_1_start, SCALED_AND_OFFSET)
-BLOCK_TILE(q8_0, dot_8, q8_start, SCALED)
+BLOCK_TILE(q4_0, dot_u7, q4_0_start, 1, SCALED)
+BLOCK_TILE(q4_1, dot_u7, no_start, 1, SCALED_AND_OFFSET)
+BLOCK_TILE(q5_0, dot_u7, q5_0_start, 1, SCALED)
+BLOCK_TILE(q5_1, dot_u7, no_start, 1, SCALED_AND_OFFSET)
+BLOCK_TILE(q8_0, dot_q8, q8_start, 1, SCALED)
+BLOCK_TILE(q4_k, dot_u7, no_start, 8, SCALED_AND_OFFSET)
+BLOCK_TILE(q5_k, dot_u7, no_start, 8, SCALED_AND_OFFSET)
+BLOCK_TILE(mxfp4, dot_u7, mxfp4_start, 1, SCALED)
+
+/* Q6_K has a scale for every 16 columns, so the two halves of a block are summed apart. */
+INLINE pair q6_k_pair(const struct q6_k *w, int g, int j, int v) {
+  const pair p = nibbles(w->q[g], j, v);
+  const u32v bits = (u32v)load_bytes(w->h[g][j / 2] + 4 * LANES * v) >> (4 * (j % 2));
+  return (pair){p.low | (u8v)((bits & 0x03030303u) << 4), p.high | (u8v)((bits & 0x0c0c0c0cu) << 2)};
+}
+INLINE void dots_q6_k(const int rows, const int pitch, const struct q6_k *w, int g, int v, const int8_t *x, i32v *low, i32v *high) {
+  UNROLL for (int j = 0; j < 4; j++) {
+    const pair p = q6_k_pair(w, g, j, v);
+    UNROLL for (int n = 0; n < rows; n++) low[n] = dot_u7(low[n], p.low, splat4(x + pitch * n + 4 * j));
+    UNROLL for (int n = 0; n < rows; n++) high[n] = dot_u7(high[n], p.high, splat4(x + pitch * n + 16 + 4 * j));
+  }
+}
+INLINE void tile_q6_k(const int rows, const int fine, const void *panel, int64_t width, struct activations x, f32v (*y)[NV]) {
+  const int pitch = fine ? 64 : 32;
+  for (int v = 0; v < NV; v++) {
+    const struct q6_k *w = panel;
+    const int8_t *q = x.q;
+    const struct scale *s = x.scale;
+    f32v total[TILE];
+    UNROLL for (int n = 0; n < rows; n++) total[n] = (f32v){0};
+    for (int64_t k = 0; k < width / 256; k++, w++) {
+      prefetch_block(w, sizeof *w);
+      const f32v super = load_half(w->d + LANES * v);
+      for (int g = 0; g < 8; g++, q += pitch * rows, s += rows) {
+        i32v low[TILE], high[TILE];
+        UNROLL for (int n = 0; n < rows; n++) low[n] = high[n] = (i32v){0};
+        dots_q6_k(rows, pitch, w, g, v, q, low, high);
+        if (fine) {
+          UNROLL for (int n = 0; n < rows; n++) { low[n] = low[n] << 8; high[n] = high[n] << 8; }
+          dots_q6_k(rows, pitch, w, g, v, q + 32, low, high);
+        }
+        const f32v first = load_s8(w->scale[g][0] + LANES * v), second = load_s8(w->scale[g][1] + LANES * v);
+        UNROLL for (int n = 0; n < rows; n++) {
+          const i32v a = low[n] - 32 * s[n].low, b = high[n] - 32 * (s[n].sum - s[n].low);
+          total[n] = total[n] + (to_float(a) * first + to_float(b) * second) * (super * s[n].d);
+        }
+      }
+    }
+    UNROLL for (int n = 0; n < rows; n++) y[n][v] = total[n];
+  }
+}
 
 /* float weights of any width in bytes: `get` loads LANES of them */
 #define FLOAT_TILE(name, type, get)                                                                             \
   INLINE void tile_##name(const int rows, const void *panel, int64_t width, const float *x, f32v (*y)[NV]) {    \
-    UNROLL for (int v = 0; v < NV; v++) {                                                                       \
+    for (int v = 0; v < NV; v++) {                                                                       \
       const type *w = (const type *)panel + LANES * v;                                                          \
       f32v total[TILE];                                                                                         \
       UNROLL for (int n = 0; n < rows; n++) total[n] = (f32v){0};                                               \
@@ -102,55 +199,85 @@ typedef void block_function(const void *panel, int64_t width, struct activations
 #define BLOCKS(name) \
   EACH(BLOCK_SIZED, name) static block_function *const name##_of[2][TILE + 1] = {LIST(name), LIST(name##_fine)};
 FLOATS(f32) FLOATS(f16) FLOATS(bf16)
-BLOCKS(q4_0) BLOCKS(q4_1) BLOCKS(q8_0)
+BLOCKS(q4_0) BLOCKS(q4_1) BLOCKS(q5_0) BLOCKS(q5_1) BLOCKS(q8_0) BLOCKS(q4_k) BLOCKS(q5_k) BLOCKS(q6_k) BLOCKS(mxfp4)
+
+/* bytes of one panel, and who multiplies it */
+struct way { int64_t panel_bytes; float_function *floats; block_function *blocks; };
+INLINE struct way way_of(const struct matrix *w, int fine, int64_t n) {
+  const int64_t k = w->width, b = k / 32, s = k / 256;
+  switch (w->format) {
+    case FORMAT_F32: return (struct way){64 * k, f32_of[n], 0};
+    case FORMAT_F16: return (struct way){32 * k, f16_of[n], 0};
+    case FORMAT_BF16: return (struct way){32 * k, bf16_of[n], 0};
+    case FORMAT_Q4_0: return (struct way){b * (int64_t)sizeof(struct q4_0), 0, q4_0_of[fine][n]};
+    case FORMAT_Q4_1: return (struct way){b * (int64_t)sizeof(struct q4_1), 0, q4_1_of[fine][n]};
+    case FORMAT_Q5_0: return (struct way){b * (int64_t)sizeof(struct q5_0), 0, q5_0_of[fine][n]};
+    case FORMAT_Q5_1: return (struct way){b * (int64_t)sizeof(struct q5_1), 0, q5_1_of[fine][n]};
+    case FORMAT_Q4_K: return (struct way){s * (int64_t)sizeof(struct q4_k), 0, q4_k_of[fine][n]};
+    case FORMAT_Q5_K: return (struct way){s * (int64_t)sizeof(struct q5_k), 0, q5_k_of[fine][n]};
+    case FORMAT_Q6_K: return (struct way){s * (int64_t)sizeof(struct q6_k), 0, q6_k_of[fine][n]};
+    case FORMAT_MXFP4: return (struct way){b * (int64_t)sizeof(struct mxfp4), 0, mxfp4_of[fine][n]};
+    default: return (struct way){b * (int64_t)sizeof(struct q8_0), 0, q8_0_of[fine][n]};
+  }
+}
 
 static void linear(const struct matrix *w, int64_t panel, const float *x, struct activations xq, int fine, struct tile tile, float *y) {
   f32v out[TILE][NV];
-  const int64_t width = w->width, blocks = width / 32, first = tile.first, n = tile.count;
-  struct activations at = {xq.q + first * width * (fine ? 2 : 1), xq.scale + first * blocks};
-  const float *rows = x + first * width;
-  const char *data = w->data;
-  switch (w->format) {
-    case FORMAT_F32: f32_of[n](data + panel * width * 64, width, rows, out); break;
-    case FORMAT_F16: f16_of[n](data + panel * width * 32, width, rows, out); break;
-    case FORMAT_BF16: bf16_of[n](data + panel * width * 32, width, rows, out); break;
-    case FORMAT_Q4_0: q4_0_of[fine][n](data + panel * blocks * (int64_t)sizeof(struct q4_0), width, at, out); break;
-    case FORMAT_Q4_1: q4_1_of[fine][n](data + panel * blocks * (int64_t)sizeof(struct q4_1), width, at, out); break;
-    default: q8_0_of[fine][n](data + panel * blocks * (int64_t)sizeof(struct q8_0), width, at, out); break;
-  }
-  const int64_t left = w->rows - panel * PANEL;
+  const int64_t width = w->width, first = tile.first, n = tile.count, left = w->rows - panel * PANEL;
+  const struct way way = way_of(w, fine, n);
+  const char *data = (const char *)w->data + panel * way.panel_bytes;
+  if (way.floats) way.floats(data, width, x + first * width, out);
+  else way.blocks(data, width, (struct activations){xq.q + first * width * (fine ? 2 : 1), xq.scale + first * (width / 32)}, out);
   for (int64_t r = 0; r < n; r++)
     memcpy(y + (first + r) * w->rows + panel * PANEL, out[r], 4 * (size_t)(left < PANEL ? left : PANEL));
 }
 
-/* One row of the embedding, taken out of its panel. Ids were checked before, but they may lie in memory that a
- * client shares and changes meanwhile: an id out of range reads nothing. */
+/* ---- one row of the embedding, taken out of its panel element by element */
+static int nibble(const uint8_t (*q)[64], int64_t r, int64_t c) { return q[c % 16 / 4][4 * r + c % 4] >> (c / 16 * 4) & 15; }
+static int fifth(const uint8_t *h, int64_t r, int64_t c) { return (h[4 * r + c % 4] >> (c % 16 / 4 * 2 + c / 16) & 1) << 4; }
+static int sixth(const uint8_t (*h)[64], int64_t r, int64_t c) {
+  const int64_t j = c % 16 / 4;
+  return (h[j / 2][4 * r + c % 4] >> (j % 2 * 4 + c / 16 * 2) & 3) << 4;
+}
+static int fp4(int n) { return (int[]){0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12}[n]; }
+
+/* element c of block g of row r: the scale times an integer, plus an offset where the format has one */
+#define SUPER(type) const struct type *w = (const struct type *)panel + k / 256; const int64_t g = k % 256 / 32
+#define BLOCK(type) const struct type *w = (const struct type *)panel + k / 32
+static float element(int32_t format, const void *panel, int64_t r, int64_t k) {
+  const int64_t c = k % 32;
+  switch (format) {
+    case FORMAT_F32: return ((const float *)panel)[k * PANEL + r];
+    case FORMAT_F16: return half_to_float(((const uint16_t *)panel)[k * PANEL + r]);
+    case FORMAT_BF16: { union { uint32_t u; float f; } wide = {(uint32_t)((const uint16_t *)panel)[k * PANEL + r] << 16}; return wide.f; }
+    case FORMAT_Q4_0: { BLOCK(q4_0); return half_to_float(w->d[r]) * (float)(nibble(w->q, r, c) - 8); }
+    case FORMAT_Q4_1: { BLOCK(q4_1); return half_to_float(w->d[r]) * (float)nibble(w->q, r, c) + half_to_float(w->m[r]); }
+    case FORMAT_Q5_0: { BLOCK(q5_0); return half_to_float(w->d[r]) * (float)((nibble(w->q, r, c) | fifth(w->h, r, c)) - 16); }
+    case FORMAT_Q5_1: { BLOCK(q5_1); return half_to_float(w->d[r]) * (float)(nibble(w->q, r, c) | fifth(w->h, r, c)) + half_to_float(w->m[r]); }
+    case FORMAT_Q4_K: {
+      SUPER(q4_k);
+      const float d = half_to_float(w->d[r]) * (float)w->scale[g][r], m = half_to_float(w->m[r]) * (float)w->least[g][r];
+      return d * (float)nibble(w->q[g], r, c) - m;
+    }
+    case FORMAT_Q5_K: {
+      SUPER(q5_k);
+      const float d = half_to_float(w->d[r]) * (float)w->scale[g][r], m = half_to_float(w->m[r]) * (float)w->least[g][r];
+      return d * (float)(nibble(w->q[g], r, c) | fifth(w->h[g], r, c)) - m;
+    }
+    case FORMAT_Q6_K: {
+      SUPER(q6_k);
+      const float d = half_to_float(w->d[r]) * (float)w->scale[g][c / 16][r];
+      return d * (float)((nibble(w->q[g], r, c) | sixth(w->h[g], r, c)) - 32);
+    }
+    case FORMAT_MXFP4: { BLOCK(mxfp4); return half_power_of_two_1(w->e[r]) * (float)fp4(nibble(w->q, r, c)); }
+    default: { BLOCK(q8_0); return half_to_float(w->d[r]) * (float)(w->q[c / 4][4 * r + c % 4] - 128); }
+  }
+}
+
+/* Ids were checked before, but they may lie in memory that a client shares and changes meanwhile: an id out of range
+ * reads nothing. */
 static void embed(const struct matrix *w, int64_t id, float *y) {
   if (id < 0 || id >= w->rows) { memset(y, 0, 4 * (size_t)w->width); return; }
-  const int64_t panel = id / PANEL, r = id % PANEL, width = w->width, blocks = width / 32;
-  if (w->format == FORMAT_F32) {
-    const float *p = (const float *)w->data + panel * width * PANEL + r;
-    for (int64_t k = 0; k < width; k++) y[k] = p[k * PANEL];
-  } else if (w->format == FORMAT_F16 || w->format == FORMAT_BF16) {
-    const uint16_t *p = (const uint16_t *)w->data + panel * width * PANEL + r;
-    for (int64_t k = 0; k < width; k++) {
-      union { uint32_t u; float f; } wide = {(uint32_t)p[k * PANEL] << 16};
-      y[k] = w->format == FORMAT_F16 ? half_to_float(p[k * PANEL]) : wide.f;
-    }
-  } else if (w->format == FORMAT_Q8_0) {
-    const struct q8_0 *b = (const struct q8_0 *)w->data + panel * blocks;
-    for (int64_t k = 0; k < width; k++)
-      y[k] = half_to_float(b[k / 32].d[r]) * (float)(b[k / 32].q[k % 32 / 4][4 * r + k % 4] - 128);
-  } else {
-    for (int64_t k = 0; k < width; k++) {
-      const int64_t c = k % 32, j = c % 16 / 4, shift = c / 16 * 4;
-      if (w->format == FORMAT_Q4_0) {
-        const struct q4_0 *b = (const struct q4_0 *)w->data + panel * blocks + k / 32;
-        y[k] = half_to_float(b->d[r]) * (float)((b->q[j][4 * r + c % 4] >> shift & 15) - 8);
-      } else {
-        const struct q4_1 *b = (const struct q4_1 *)w->data + panel * blocks + k / 32;
-        y[k] = half_to_float(b->d[r]) * (float)(b->q[j][4 * r + c % 4] >> shift & 15) + half_to_float(b->m[r]);
-      }
-    }
-  }
+  const char *panel = (const char *)w->data + id / PANEL * way_of(w, 0, 1).panel_bytes;
+  for (int64_t k = 0; k < w->width; k++) y[k] = element(w->format, panel, id % PANEL, k);
 }

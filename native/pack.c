@@ -23,7 +23,13 @@ static int64_t panel_bytes(int32_t format, int64_t width) {
     case FORMAT_BF16: return width * LANE * 2;
     case FORMAT_Q4_0: return width % 32 ? 0 : width / 32 * (int64_t)sizeof(struct q4_0);
     case FORMAT_Q4_1: return width % 32 ? 0 : width / 32 * (int64_t)sizeof(struct q4_1);
+    case FORMAT_Q5_0: return width % 32 ? 0 : width / 32 * (int64_t)sizeof(struct q5_0);
+    case FORMAT_Q5_1: return width % 32 ? 0 : width / 32 * (int64_t)sizeof(struct q5_1);
     case FORMAT_Q8_0: return width % 32 ? 0 : width / 32 * (int64_t)sizeof(struct q8_0);
+    case FORMAT_MXFP4: return width % 32 ? 0 : width / 32 * (int64_t)sizeof(struct mxfp4);
+    case FORMAT_Q4_K: return width % 256 ? 0 : width / 256 * (int64_t)sizeof(struct q4_k);
+    case FORMAT_Q5_K: return width % 256 ? 0 : width / 256 * (int64_t)sizeof(struct q5_k);
+    case FORMAT_Q6_K: return width % 256 ? 0 : width / 256 * (int64_t)sizeof(struct q6_k);
     default: return 0;
   }
 }
@@ -35,25 +41,108 @@ EXPORT int64_t tf_packed_bytes(int32_t format, int64_t rows, int64_t width) {
 static void pack_floats(const uint8_t *row, int64_t width, int64_t size, int64_t r, uint8_t *panel) {
   for (int64_t k = 0; k < width; k++) memcpy(panel + (k * LANE + r) * size, row + k * size, (size_t)size);
 }
+/* 16 bytes of nibbles, element i low and element 16 + i high, as four groups of four bytes */
 static void nibbles(const uint8_t *source, uint8_t (*q)[64], int64_t r) {
   for (int j = 0; j < 4; j++) memcpy(q[j] + 4 * r, source + 4 * j, 4);
 }
-static void pack_row(int32_t format, const uint8_t *row, int64_t width, int64_t r, void *panel) {
-  struct q4_0 *q40 = panel;
-  struct q4_1 *q41 = panel;
-  struct q8_0 *q80 = panel;
-  for (int64_t g = 0; g < width / 32; g++) {
-    if (format == FORMAT_Q4_0) {
-      memcpy(&q40[g].d[r], row + 18 * g, 2);
-      nibbles(row + 18 * g + 2, q40[g].q, r);
-    } else if (format == FORMAT_Q4_1) {
-      memcpy(&q41[g].d[r], row + 20 * g, 2);
-      memcpy(&q41[g].m[r], row + 20 * g + 2, 2);
-      nibbles(row + 20 * g + 4, q41[g].q, r);
-    } else {
-      memcpy(&q80[g].d[r], row + 34 * g, 2);
-      for (int k = 0; k < 32; k++) q80[g].q[k / 4][4 * r + k % 4] = (uint8_t)(row[34 * g + 2 + k] + 128);
+/* 32 values of up to 4 bits, one a byte */
+static void values(const uint8_t *value, uint8_t (*q)[64], int64_t r) {
+  for (int i = 0; i < 16; i++) q[i / 4][4 * r + i % 4] = (uint8_t)(value[i] | value[16 + i] << 4);
+}
+/* bit i of `bits` is the fifth bit of element i */
+static void fifth_bits(uint32_t bits, uint8_t *h, int64_t r) {
+  for (int i = 0; i < 16; i++) h[4 * r + i % 4] |= (uint8_t)(((bits >> i & 1) | (bits >> (16 + i) & 1) << 1) << (i / 4 * 2));
+}
+/* the eight 6-bit scales and 6-bit minima of a Q4_K or Q5_K super-block, packed in 12 bytes */
+static void scales_k(const uint8_t *s, uint8_t (*scale)[16], uint8_t (*least)[16], int64_t r) {
+  for (int g = 0; g < 4; g++) {
+    scale[g][r] = s[g] & 63;
+    least[g][r] = s[4 + g] & 63;
+    scale[4 + g][r] = (uint8_t)((s[8 + g] & 15) | (s[g] >> 6) << 4);
+    least[4 + g][r] = (uint8_t)(s[8 + g] >> 4 | (s[4 + g] >> 6) << 4);
+  }
+}
+/* block g of a Q4_K or Q5_K super-block: a nibble of 32 bytes that it shares with its neighbour */
+static void nibbles_k(const uint8_t *source, int g, uint8_t (*q)[64], int64_t r) {
+  uint8_t value[32];
+  for (int i = 0; i < 32; i++) value[i] = source[g / 2 * 32 + i] >> (g % 2 * 4) & 15;
+  values(value, q, r);
+}
+
+static void pack_q4_0(const uint8_t *s, struct q4_0 *w, int64_t r) { memcpy(&w->d[r], s, 2); nibbles(s + 2, w->q, r); }
+static void pack_q4_1(const uint8_t *s, struct q4_1 *w, int64_t r) {
+  memcpy(&w->d[r], s, 2);
+  memcpy(&w->m[r], s + 2, 2);
+  nibbles(s + 4, w->q, r);
+}
+static void pack_q5_0(const uint8_t *s, struct q5_0 *w, int64_t r) {
+  uint32_t bits;
+  memcpy(&w->d[r], s, 2);
+  memcpy(&bits, s + 2, 4);
+  fifth_bits(bits, w->h, r);
+  nibbles(s + 6, w->q, r);
+}
+static void pack_q5_1(const uint8_t *s, struct q5_1 *w, int64_t r) {
+  uint32_t bits;
+  memcpy(&w->d[r], s, 2);
+  memcpy(&w->m[r], s + 2, 2);
+  memcpy(&bits, s + 4, 4);
+  fifth_bits(bits, w->h, r);
+  nibbles(s + 8, w->q, r);
+}
+static void pack_q8_0(const uint8_t *s, struct q8_0 *w, int64_t r) {
+  memcpy(&w->d[r], s, 2);
+  for (int k = 0; k < 32; k++) w->q[k / 4][4 * r + k % 4] = (uint8_t)(s[2 + k] + 128);
+}
+static void pack_q4_k(const uint8_t *s, struct q4_k *w, int64_t r) {
+  memcpy(&w->d[r], s, 2);
+  memcpy(&w->m[r], s + 2, 2);
+  scales_k(s + 4, w->scale, w->least, r);
+  for (int g = 0; g < 8; g++) nibbles_k(s + 16, g, w->q[g], r);
+}
+static void pack_q5_k(const uint8_t *s, struct q5_k *w, int64_t r) {
+  memcpy(&w->d[r], s, 2);
+  memcpy(&w->m[r], s + 2, 2);
+  scales_k(s + 4, w->scale, w->least, r);
+  for (int g = 0; g < 8; g++) {
+    uint32_t bits = 0;
+    for (int i = 0; i < 32; i++) bits |= (uint32_t)(s[16 + i] >> g & 1) << i;
+    fifth_bits(bits, w->h[g], r);
+    nibbles_k(s + 48, g, w->q[g], r);
+  }
+}
+static void pack_q6_k(const uint8_t *s, struct q6_k *w, int64_t r) {
+  const uint8_t *low = s, *high = s + 128;
+  memcpy(&w->d[r], s + 208, 2);
+  for (int g = 0; g < 8; g++) {
+    const int half = g / 4, part = g % 4; /* each half of 128 elements lies in four runs of 32 */
+    uint8_t value[32];
+    for (int i = 0; i < 32; i++) {
+      const int top = high[32 * half + i] >> (2 * part) & 3, c = i % 16;
+      value[i] = low[64 * half + 32 * (part % 2) + i] >> (part / 2 * 4) & 15;
+      w->h[g][c / 8][4 * r + c % 4] |= (uint8_t)(top << (c / 4 % 2 * 4 + i / 16 * 2));
     }
+    values(value, w->q[g], r);
+    for (int i = 0; i < 2; i++) w->scale[g][i][r] = (int8_t)s[192 + 2 * g + i];
+  }
+}
+static void pack_mxfp4(const uint8_t *s, struct mxfp4 *w, int64_t r) { w->e[r] = s[0]; nibbles(s + 1, w->q, r); }
+
+#define EACH_BLOCK(name, elements, bytes)                                                                  \
+  for (int64_t g = 0; g < width / (elements); g++) pack_##name(row + (bytes) * g, (struct name *)panel + g, r); \
+  break
+static void pack_row(int32_t format, const uint8_t *row, int64_t width, int64_t r, void *panel) {
+  switch (format) {
+    case FORMAT_Q4_0: EACH_BLOCK(q4_0, 32, 18);
+    case FORMAT_Q4_1: EACH_BLOCK(q4_1, 32, 20);
+    case FORMAT_Q5_0: EACH_BLOCK(q5_0, 32, 22);
+    case FORMAT_Q5_1: EACH_BLOCK(q5_1, 32, 24);
+    case FORMAT_Q8_0: EACH_BLOCK(q8_0, 32, 34);
+    case FORMAT_Q4_K: EACH_BLOCK(q4_k, 256, 144);
+    case FORMAT_Q5_K: EACH_BLOCK(q5_k, 256, 176);
+    case FORMAT_Q6_K: EACH_BLOCK(q6_k, 256, 210);
+    case FORMAT_MXFP4: EACH_BLOCK(mxfp4, 32, 17);
+    default: pack_floats(row, width, format == FORMAT_F32 ? 4 : 2, r, panel);
   }
 }
 
@@ -66,15 +155,9 @@ struct pack_call {
 static void run_pack(void *argument, int thread, int threads) {
   const struct pack_call *c = argument;
   const int64_t panels = (c->rows + LANE - 1) / LANE, bytes = panel_bytes(c->format, c->width);
-  const int64_t element = c->format == FORMAT_F32 ? 4 : 2;
   for (int64_t p = panels * thread / threads; p < panels * (thread + 1) / threads; p++)
-    for (int64_t r = 0; r < LANE && p * LANE + r < c->rows; r++) {
-      const uint8_t *row = c->source + (p * LANE + r) * c->row_bytes;
-      if (c->format == FORMAT_F32 || c->format == FORMAT_F16 || c->format == FORMAT_BF16)
-        pack_floats(row, c->width, element, r, (uint8_t *)c->packed + p * bytes);
-      else
-        pack_row(c->format, row, c->width, r, c->packed + p * bytes);
-    }
+    for (int64_t r = 0; r < LANE && p * LANE + r < c->rows; r++)
+      pack_row(c->format, c->source + (p * LANE + r) * c->row_bytes, c->width, r, c->packed + p * bytes);
 }
 /* Repack rows · width of `format`, `row_bytes` a row, into zeroed memory of tf_packed_bytes. */
 EXPORT void tf_pack(struct pool *pool, int32_t format, const void *source, int64_t rows, int64_t width, int64_t row_bytes, void *packed) {

@@ -3,8 +3,6 @@
 #include "simd.h"
 #include "twofold.h"
 
-typedef int8_t i8q __attribute__((vector_size(LANES)));
-
 /* sums of squares in 32 lanes (element k in lane k mod 32), the halves added, then the tree */
 static void rms_norm(const float *x, const float *w, float epsilon, int64_t width, float *y) {
   f32v square[2 * NV];
@@ -29,7 +27,7 @@ static void quantise(const float *x, int64_t width, struct activations out, int 
     float most = 0;
     for (int i = 0; i < LANES; i++) most = top[i] > most ? top[i] : most;
     const float inverse = most > 0x1p-100f ? levels / most : 0.0f, d = most > 0x1p-100f ? most / levels : 0.0f;
-    i32v sums = (i32v){0};
+    i32v sums[2] = {(i32v){0}, (i32v){0}}; /* of the first and the last 16 */
     UNROLL for (int v = 0; v < 2 * NV; v++) { /* adding 1.5 · 2^23 rounds to nearest, ties to even */
       i32v q = (i32v)(load(x + LANES * v) * inverse + 12582912.0f) - 0x4b400000;
       i32v high = (q + 128) >> 8;
@@ -39,11 +37,11 @@ static void quantise(const float *x, int64_t width, struct activations out, int 
       } else {
         store_bytes(out.q + 32 * at + LANES * v, q);
       }
-      sums = sums + q;
+      sums[v / NV] = sums[v / NV] + q;
     }
-    int32_t sum = 0;
-    for (int i = 0; i < LANES; i++) sum += sums[i];
-    out.scale[at] = (struct scale){d, d * (float)sum, sum, 0};
+    int32_t low = 0, high = 0;
+    for (int i = 0; i < LANES; i++) low += sums[0][i], high += sums[1][i];
+    out.scale[at] = (struct scale){d, d * (float)(low + high), low + high, low};
   }
 }
 

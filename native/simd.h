@@ -90,11 +90,7 @@ INLINE f32v load_bf16(const uint16_t *p) {
  * Weight bytes of Q8_0 are kept as w + 128. VNNI multiplies them unsigned and starts at -128 times the sum of
  * the activations; the others make them signed first and start at 0. The integer is the same. */
 INLINE i32v splat4(const int8_t *p) { int32_t x; memcpy(&x, p, 4); return isplat(x); }
-#if defined(__AVX512VNNI__) && LANES == 16
-INLINE i32v dot_u4(i32v sum, u8v w, i32v x) { return (i32v)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x); }
-INLINE i32v dot_q8(i32v sum, u8v w, i32v x) { return dot_u4(sum, w, x); }
-INLINE i32v q8_start(int32_t activation_sum) { return isplat(-128 * activation_sum); }
-#elif defined(__x86_64__) && !defined(PORTABLE)
+#if defined(__x86_64__) && !defined(PORTABLE)
 #if LANES == 16
 #define X86(name) _mm512_##name
 typedef __m512i ivec;
@@ -105,14 +101,20 @@ typedef __m256i ivec;
 #define X86(name) _mm_##name
 typedef __m128i ivec;
 #endif
+#endif
+#if defined(__AVX512VNNI__) && LANES == 16
+INLINE i32v dot_u7(i32v sum, u8v w, i32v x) { return (i32v)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x); }
+INLINE i32v dot_q8(i32v sum, u8v w, i32v x) { return dot_u7(sum, w, x); }
+INLINE i32v q8_start(int32_t activation_sum) { return isplat(-128 * activation_sum); }
+#elif defined(__x86_64__) && !defined(PORTABLE)
 INLINE ivec even_bytes(ivec v) { return X86(srai_epi16)(X86(slli_epi16)(v, 8), 8); }
 INLINE ivec odd_bytes(ivec v) { return X86(srai_epi16)(v, 8); }
 INLINE i32v dot_s8(i32v sum, ivec w, ivec x) {
   ivec even = X86(madd_epi16)(even_bytes(w), even_bytes(x)), odd = X86(madd_epi16)(odd_bytes(w), odd_bytes(x));
   return sum + ((i32v)even + (i32v)odd);
 }
-INLINE i32v dot_u4(i32v sum, u8v w, i32v x) {
-#if LANES > 4 /* at most 2 · 15 · 127 in 16 bits */
+INLINE i32v dot_u7(i32v sum, u8v w, i32v x) {
+#if LANES > 4 /* bytes below 128: at most 2 · 127 · 127 in 16 bits */
   return sum + (i32v)X86(madd_epi16)(X86(maddubs_epi16)((ivec)w, (ivec)x), X86(set1_epi16)(1));
 #else
   return dot_s8(sum, (ivec)w, (ivec)x);
@@ -127,12 +129,40 @@ INLINE i32v dot_s8(i32v sum, i32v w, i32v x) {
   sum = sum + ((w << 8) >> 24) * ((x << 8) >> 24);
   return sum + (w >> 24) * (x >> 24);
 }
-INLINE i32v dot_u4(i32v sum, u8v w, i32v x) { return dot_s8(sum, (i32v)w, x); }
+INLINE i32v dot_u7(i32v sum, u8v w, i32v x) { return dot_s8(sum, (i32v)w, x); }
 INLINE i32v dot_q8(i32v sum, u8v w, i32v x) { return dot_s8(sum, (i32v)(w ^ 0x80), x); }
 INLINE i32v q8_start(int32_t activation_sum) { (void)activation_sum; return (i32v){0}; }
 #endif
 INLINE u8v low_nibbles(u8v q) { return q & 15; }
 INLINE u8v high_nibbles(u8v q) { return (u8v)(((u32v)q >> 4) & 0x0f0f0f0fu); }
+
+/* ---- small integers and powers of two as floats */
+typedef uint8_t u8q __attribute__((vector_size(LANES)));
+typedef int8_t i8q __attribute__((vector_size(LANES)));
+INLINE i32v load_ints(const uint8_t *p) { u8q b; memcpy(&b, p, sizeof b); return __builtin_convertvector(b, i32v); }
+INLINE f32v load_u8(const uint8_t *p) { return to_float(load_ints(p)); }
+INLINE f32v load_s8(const int8_t *p) { i8q b; memcpy(&b, p, sizeof b); return to_float(__builtin_convertvector(b, i32v)); }
+/* 2^(e - 128), exact down to the subnormals */
+INLINE f32v half_power_of_two(const uint8_t *p) {
+  const i32v e = load_ints(p), tiny = e < 2;
+  return (f32v)(((0x00200000 << (e & tiny)) & tiny) | (((e - 1) << 23) & ~tiny));
+}
+INLINE float half_power_of_two_1(uint8_t e) {
+  union { uint32_t u; float f; } a = {e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23};
+  return a.f;
+}
+/* Four-bit floats (sign, two bits of exponent, one of mantissa) as twice their value plus 12: 0 to 24. */
+INLINE u8v fp4_plus_12(u8v n) {
+#if LANES > 4 && defined(__x86_64__) && !defined(PORTABLE)
+  static const uint8_t table[64] __attribute__((aligned(64))) = {
+      12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0, 12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0,
+      12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0, 12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+  return (u8v)X86(shuffle_epi8)((ivec)load_bytes(table), (ivec)n);
+#else
+  const u8v m = n & 7, twice = m - (u8v)(m > 4) - (u8v)(m > 5) - 3 * (u8v)(m > 6), minus = (u8v)((n & 8) != 0);
+  return 12 + ((twice ^ minus) - minus);
+#endif
+}
 
 /* ---- e^x: 0 below -86, e^88 from 88 on, exactly 1 at 0 (Cephes' polynomial, Horner, no fused operation) */
 INLINE f32v exp_of(f32v x) {

@@ -6,17 +6,20 @@
 #define EXPORT __attribute__((visibility("default")))
 
 /* Storage formats, by their published ids. */
-enum format { FORMAT_F32 = 0, FORMAT_F16 = 1, FORMAT_Q4_0 = 2, FORMAT_Q4_1 = 3, FORMAT_Q8_0 = 8, FORMAT_BF16 = 30 };
+enum format {
+  FORMAT_F32 = 0, FORMAT_F16 = 1, FORMAT_Q4_0 = 2, FORMAT_Q4_1 = 3, FORMAT_Q5_0 = 6, FORMAT_Q5_1 = 7, FORMAT_Q8_0 = 8,
+  FORMAT_Q4_K = 12, FORMAT_Q5_K = 13, FORMAT_Q6_K = 14, FORMAT_BF16 = 30, FORMAT_MXFP4 = 39
+};
 
 /* A weight matrix [rows, width] in panels of 16 output rows, so that lanes are output rows:
  *
  *   F32, F16, BF16   [panel][k]{ w[16] }
- *   Q4_0             [panel][k / 32]{ d f16[16], q u8[4][64] }            288 bytes a block
- *   Q4_1             [panel][k / 32]{ d f16[16], m f16[16], q u8[4][64] } 320 bytes a block
- *   Q8_0             [panel][k / 32]{ d f16[16], q u8[8][64] }            544 bytes a block
+ *   Q4_0 .. Q8_0, MXFP4   [panel][k / 32]{ struct below }
+ *   Q4_K, Q5_K, Q6_K      [panel][k / 256]{ struct below }: eight blocks of 32 share a scale
  *
  * 4 bit: q[j][4 r + b] holds column 4 j + b of row r in its low and column 16 + 4 j + b in its high nibble.
- * 8 bit: q[j][4 r + b] holds column 4 j + b of row r, plus 128. Rows past the last are zero. */
+ * 5th bit: bits 2 j and 2 j + 1 of h[4 r + b] belong to those two columns. 6 bits: bits 4 (j % 2) .. + 1 and + 2 .. + 3
+ * of h[j / 2][4 r + b] do. 8 bit: q[j][4 r + b] holds column 4 j + b of row r, plus 128. Rows past the last are zero. */
 struct matrix {
   int64_t rows, width;
   const void *data;
@@ -24,12 +27,18 @@ struct matrix {
 };
 struct q4_0 { uint16_t d[16]; uint8_t q[4][64]; };
 struct q4_1 { uint16_t d[16], m[16]; uint8_t q[4][64]; };
+struct q5_0 { uint16_t d[16]; uint8_t h[64], q[4][64]; };
+struct q5_1 { uint16_t d[16], m[16]; uint8_t h[64], q[4][64]; };
 struct q8_0 { uint16_t d[16]; uint8_t q[8][64]; };
+struct q4_k { uint16_t d[16], m[16]; uint8_t scale[8][16], least[8][16], q[8][4][64]; };
+struct q5_k { uint16_t d[16], m[16]; uint8_t scale[8][16], least[8][16], h[8][64], q[8][4][64]; };
+struct q6_k { uint16_t d[16]; int8_t scale[8][2][16]; uint8_t h[8][2][64], q[8][4][64]; };
+struct mxfp4 { uint8_t e[16], q[4][64]; };
 
 /* Activations rounded to integers in blocks of 32, kept in tiles of rows so that one tile's block is contiguous:
- *   q [tile][block][row of tile]{ int8[32] },   scale [tile][block][row of tile]{ d, d · sum, sum, 0 }
+ *   q [tile][block][row of tile]{ int8[32] },   scale [tile][block][row of tile]{ d, d · sum, sum, sum of the first 16 }
  * Fine activations are 16 bits: { int8 high[32], int8 low[32] } with value 256 · high + low. */
-struct scale { float d, d_sum; int32_t sum, reserved; };
+struct scale { float d, d_sum; int32_t sum, low; };
 struct activations { int8_t *q; struct scale *scale; };
 
 /* A contiguous set of rows that a kernel treats together: rows first .. first + count - 1. */

@@ -26,17 +26,22 @@ F16 = Format("F16", 1, 1, 2)
 BF16 = Format("BF16", 30, 1, 2)
 Q4_0 = Format("Q4_0", 2, 32, 18)
 Q4_1 = Format("Q4_1", 3, 32, 20)
+Q5_0 = Format("Q5_0", 6, 32, 22)
+Q5_1 = Format("Q5_1", 7, 32, 24)
 Q8_0 = Format("Q8_0", 8, 32, 34)
+Q4_K = Format("Q4_K", 12, 256, 144)
+Q5_K = Format("Q5_K", 13, 256, 176)
+Q6_K = Format("Q6_K", 14, 256, 210)
+MXFP4 = Format("MXFP4", 39, 32, 17)
 
-FORMATS: tuple[Format, ...] = (F32, F16, BF16, Q4_0, Q4_1, Q8_0)
+FORMATS: tuple[Format, ...] = (F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, MXFP4)
 BY_GGML_ID: dict[int, Format] = {f.ggml_id: f for f in FORMATS}
-BY_NAME: dict[str, Format] = {f.name: f for f in FORMATS}
 
 # Names of published ids that we cannot read yet: only so that a refusal can name what it saw.
 UNSUPPORTED_NAMES: dict[int, str] = {
-    6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K",
+    9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K",
     16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS",
-    24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+    24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 40: "NVFP4",
 }  # fmt: skip
 
 
