@@ -91,7 +91,16 @@ def _read_stdin() -> str:
 
 
 def prompt_tokens(ready: Ready, text: str, *, system: str | None, raw: bool) -> list[int]:
-    """The prompt as tokens: through the chat template if the model has one and `raw` is not asked for."""
+    """The prompt as tokens: through the chat template if the model has one and `raw` is not asked for.
+
+    RequestError for text that cannot fit the context even if every token were the longest there is: so much
+    text takes the tokenizer seconds and hundreds of megabytes.
+    """
+    most = min(ready.engine.manifest.context_length, ready.engine.context.positions)
+    if len(text) > most * max(map(len, ready.tokenizer.data.tokens)):
+        raise RequestError(
+            f"the prompt has {len(text)} letters, far more than a context of {most} positions holds; shorten it"
+        )
     if ready.template is None or raw:
         if system is not None:
             raise RequestError("a system message needs a chat template; this model has none, or --raw turns it off")
