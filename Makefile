@@ -8,8 +8,9 @@ SOURCES := pyproject.toml setup.py $(wildcard native/*)
 run: .venv/.installed            ## the default model, its weights in one process and its context in another
 	$(BIN)/twofold run smollm2 "Why is the sky blue?" --split
 
-test: .venv/.test                ## every test that needs no other framework
-	$(BIN)/python -m pytest tests/unit tests/bits tests/system
+test: .venv/.test                ## every test that needs no other framework; system tests apart, as they measure memory
+	$(BIN)/python -m pytest tests/unit tests/bits
+	$(BIN)/python -m pytest tests/system
 
 fidelity: .venv/.reference       ## beside Transformers and llama.cpp; installs torch
 	$(BIN)/python -m pytest tests/fidelity

@@ -32,7 +32,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
-_INTEGERS = {"threads": (1, 256), "context": (64, 1 << 30)}
+_INTEGERS = {"threads": (1, 256), "context": (64, 1 << 26)}
 
 
 def config_file(environment: Mapping[str, str]) -> Path:

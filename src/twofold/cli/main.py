@@ -100,10 +100,10 @@ def _discard_output() -> None:
 
 def translated(error: OSError | MemoryError | UnicodeError) -> TwofoldError:
     """What the system refused, as an error of ours: the last table, for what no edge translated."""
-    if isinstance(error, MemoryError):
-        return DeviceError("memory ran out; use a smaller model or a shorter --context")
     if isinstance(error, UnicodeError):
         return RequestError(f"something that was given is not UTF-8 text ({error}); give text")
+    if isinstance(error, MemoryError) or error.errno == errno.ENOMEM:
+        return DeviceError("memory ran out; use a smaller model or a shorter --context")
     if error.errno == errno.ENOSPC:
         return DeviceError("the disk is full; free some space and try again")
     where = f" {error.filename}" if error.filename else ""

@@ -1,5 +1,6 @@
 """`twofold run`: one prompt, one answer."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -46,7 +47,8 @@ def run(
 ) -> None:
     """Answer one prompt. The default model is fetched on first use.
 
-    A single argument with a space in it is the prompt for the default model.
+    A single argument with a space in it is the prompt for the default model; with --weights, so is any that
+    does not name a model.
     """
     settings = options.settings(threads, context, weights)
     if split and settings.weights:
@@ -69,13 +71,18 @@ def run(
 
 def chosen(model: str | None, prompt: str | None, *, remote: bool) -> tuple[str | None, str]:
     """(model, or None for what a weight processor holds; prompt) from two arguments that may be missing."""
-    if prompt is None and model is not None and model not in BY_NAME and any(c.isspace() for c in model):
+    if prompt is None and model is not None and not _names_model(model) and (remote or any(map(str.isspace, model))):
         model, prompt = None, model
     if prompt is None:
         prompt = "" if sys.stdin is None or sys.stdin.isatty() else _read_stdin()
     if not prompt.strip():
         raise RequestError("the prompt is empty; give some text: twofold run MODEL 'your text', or pipe it in")
     return model or (None if remote else options.DEFAULT_MODEL), prompt
+
+
+def _names_model(text: str) -> bool:
+    """Whether a single argument is meant as a model: a known name, or anything that looks like a file."""
+    return text in BY_NAME or text.endswith(".gguf") or os.sep in text
 
 
 def _read_stdin() -> str:
@@ -91,7 +98,16 @@ def _read_stdin() -> str:
 
 
 def prompt_tokens(ready: Ready, text: str, *, system: str | None, raw: bool) -> list[int]:
-    """The prompt as tokens: through the chat template if the model has one and `raw` is not asked for."""
+    """The prompt as tokens: through the chat template if the model has one and `raw` is not asked for.
+
+    RequestError for text that cannot fit the context even if every token were the longest there is: so much
+    text takes the tokenizer seconds and hundreds of megabytes.
+    """
+    most = min(ready.engine.manifest.context_length, ready.engine.context.positions)
+    if len(text) > most * max(map(len, ready.tokenizer.data.tokens)):
+        raise RequestError(
+            f"the prompt has {len(text)} letters, far more than a context of {most} positions holds; shorten it"
+        )
     if ready.template is None or raw:
         if system is not None:
             raise RequestError("a system message needs a chat template; this model has none, or --raw turns it off")

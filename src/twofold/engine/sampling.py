@@ -15,7 +15,6 @@ from twofold.kernels.arithmetic import F32, I64, exp
 
 MASK = (1 << 64) - 1
 COLDEST = 1e-4  # below it, logits divided by it leave the range in which float32 still tells them apart
-COLDEST = 1e-3  # the lowest temperature above 0: logits divided by less could pass the range of float32
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,6 @@ class Sampling:
         """Raise RequestError for a value outside its range."""
         if self.temperature != 0.0:
             _within("temperature", self.temperature, COLDEST, 100.0)
-        if 0.0 < self.temperature < COLDEST:
-            raise RequestError(
-                f"temperature is {self.temperature}; it must be 0 (the likeliest token) or at least {COLDEST}"
-            )
         _within("top-p", self.top_p, 0.0, 1.0)
         _within("min-p", self.min_p, 0.0, 1.0)
         _within("top-k", self.top_k, 0, 1 << 31)

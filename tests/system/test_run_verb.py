@@ -1,0 +1,100 @@
+"""`twofold run` when all is well: what it prints, where, and when it stops."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from command import twofold
+
+SUMMARY = re.compile(
+    r"(\d+) tokens?, [\d.]+ tok/s; prompt (\d+) tokens?, [\d.]+ tok/s; "
+    r"time: weights \d+ %, context \d+ %, link \d+ %, sampling \d+ %"
+)
+TIMINGS = {
+    "prompt_tokens", "generated_tokens", "prefill_seconds", "decode_seconds",
+    "weights_seconds", "context_seconds", "link_seconds", "sampling_seconds",
+}  # fmt: skip
+SEEDED = ("--temperature", "1", "--seed", "3", "--max-tokens", "60")
+
+
+def answered(*arguments: str | Path) -> dict[str, Any]:
+    """The object of `twofold run ARGUMENTS --json`."""
+    finished = twofold("run", *arguments, "--json")
+    assert finished.code == 0, finished.errors
+    assert finished.errors == ""
+    found: dict[str, Any] = finished.json
+    return found
+
+
+def test_text_goes_to_standard_output_and_one_line_about_it_to_standard_error(tiny: Path) -> None:
+    finished = twofold("run", tiny, "hello", "--max-tokens", "12")
+    assert finished.code == 0
+    assert finished.text == answered(tiny, "hello", "--max-tokens", "12")["text"] + "\n"
+    counts = SUMMARY.fullmatch(finished.errors.strip())
+    assert counts, finished.errors
+    assert counts[1] == "12"
+
+
+def test_json_is_one_object_with_the_promised_fields(tiny: Path) -> None:
+    found = answered(tiny, "hello", "--max-tokens", "12")
+    assert set(found) >= {"text", "token_ids", "logits_digest", "timings", "prompt_token_ids", "finish_reason", "model"}
+    assert len(found["token_ids"]) == 12 == found["timings"]["generated_tokens"]
+    assert found["finish_reason"] == "length"
+    assert re.fullmatch(r"[0-9a-f]{64}", found["logits_digest"])
+    assert set(found["timings"]) == TIMINGS
+    assert len(found["prompt_token_ids"]) == found["timings"]["prompt_tokens"]
+    assert found["model"]["digest"] == hashlib.sha256(tiny.read_bytes()).hexdigest()
+
+
+def test_the_parts_of_the_time_are_no_more_than_the_whole(tiny: Path) -> None:
+    timings = answered(tiny, "hello", "--max-tokens", "60", "--split")["timings"]
+    parts = sum(timings[f"{part}_seconds"] for part in ("weights", "context", "link", "sampling"))
+    assert 0 < parts <= timings["prefill_seconds"] + timings["decode_seconds"]
+
+
+def test_a_stop_string_ends_the_text_before_it_also_where_it_spans_tokens(tiny: Path) -> None:
+    whole = answered(tiny, "hello", *SEEDED)
+    text = whole["text"]
+    stop = next(text[at : at + 5] for at in range(10, 40) if text.find(text[at : at + 5]) == at)
+    stopped = answered(tiny, "hello", *SEEDED, "--stop", "never said", "--stop", stop)
+    assert stopped["text"] == text[: text.index(stop)]
+    assert stopped["finish_reason"] == "stop"
+    used = len(stopped["token_ids"])
+    assert stopped["token_ids"] == whole["token_ids"][:used]
+    assert used < 60
+    streamed = twofold("run", tiny, "hello", *SEEDED, "--stop", stop)
+    assert streamed.text == stopped["text"] + "\n"
+
+
+def test_raw_text_is_continued_without_the_chat_template(tiny: Path) -> None:
+    raw, templated = (answered(tiny, "hello", "--max-tokens", "1", *flags) for flags in (("--raw",), ()))
+    assert 0 < len(raw["prompt_token_ids"]) < len(templated["prompt_token_ids"])
+
+
+def test_a_system_message_changes_what_the_model_sees(tiny: Path) -> None:
+    prompts = [
+        answered(tiny, "hello", "--max-tokens", "1", *flags)["prompt_token_ids"]
+        for flags in ((), ("--system", "Be brief."), ("--system", "Be long."))
+    ]
+    assert len({tuple(prompt) for prompt in prompts}) == 3
+
+
+def test_an_answer_ends_where_the_context_does(tiny: Path) -> None:
+    found = answered(tiny, "hello", "--max-tokens", "100000", "--context", "128")
+    assert found["finish_reason"] == "length"
+    assert len(found["prompt_token_ids"]) + len(found["token_ids"]) == 128
+
+
+def test_the_default_model_answers_a_greeting_over_two_processes(smollm2_path: Path) -> None:
+    assert smollm2_path.is_file()
+    finished = twofold("run", "smollm2", "hello", "--split", "--max-tokens", "24")
+    assert finished.code == 0, finished.errors
+    assert finished.text == "Hello! How can I assist you today?\n"
+    assert SUMMARY.fullmatch(finished.errors.strip()), finished.errors
+
+
+def test_a_single_argument_with_a_space_is_a_prompt_for_the_default_model(smollm2_path: Path) -> None:
+    assert smollm2_path.is_file()
+    found = answered("What is the capital of France?", "--max-tokens", "8")
+    assert found["model"]["digest"] == hashlib.sha256(smollm2_path.read_bytes()).hexdigest()
