@@ -10,6 +10,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+from random_blocks import stored
 
 from twofold.model.format import F32, Q4_1, Q8_0, Format
 
@@ -113,8 +114,9 @@ def write_tiny_llama(path: Path, model: TinyLlama | None = None) -> Path:
     for name, shape in model.shapes().items():
         values = random.standard_normal(shape, dtype=np.float32)
         values = 1 + values / 10 if len(shape) == 1 else values / np.float32(shape[-1] ** 0.5)
-        stored = gguf.GGMLQuantizationType(model.format_of(name).ggml_id)
-        writer.add_tensor(name, gguf.quants.quantize(values, stored), raw_dtype=stored)
+        kind = F32 if len(shape) == 1 else model.format_of(name)
+        raw = stored(values.reshape(-1, shape[-1]), kind)
+        writer.add_tensor(name, raw.reshape(*shape[:-1], -1), raw_dtype=gguf.GGMLQuantizationType(kind.ggml_id))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

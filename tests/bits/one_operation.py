@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-import gguf
 import numpy as np
+from random_blocks import stored
 
 from twofold.model.checkpoint import Tensor, Tensors
 from twofold.model.format import FORMATS, Format
@@ -11,7 +11,7 @@ from twofold.model.manifest import NUMERICS, Manifest, Model
 from twofold.model.operations import Add, Embed, Linear, RMSNorm, SwiGLU, WeightOperation
 from twofold.model.segment import Cut, Plane, Segment
 
-WIDTH, OUT, VOCABULARY = 96, 50, 70  # 50 and 70: not whole panels of 16
+WIDTH, OUT, VOCABULARY = 256, 50, 70  # 50 and 70: not whole panels of 16
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,6 @@ def one_operation(case: Case) -> tuple[Model, Tensors]:
     def tensor(name: str) -> Tensor:
         assert case.shape is not None, f"{case.name} holds no tensor {name}"
         values = rng.standard_normal(case.shape).astype(np.float32)
-        kind = getattr(gguf.GGMLQuantizationType, case.format.name)
-        raw = gguf.quants.quantize(values, kind)
-        return Tensor(*case.shape, case.format, memoryview(np.ascontiguousarray(raw)).cast("B"))
+        return Tensor(*case.shape, case.format, memoryview(stored(values, case.format)).cast("B"))
 
     return Model(manifest, segments), tensor

@@ -12,7 +12,7 @@ from twofold.kernels.binding import Functions
 from twofold.model.format import BF16, F16, F32, FORMATS, Q4_0, Q4_1, Q8_0
 
 SHAPES = {
-    **{f.name: TinyLlama(matrices=f, formats={"token_embd": f}) for f in FORMATS},
+    **{f.name: TinyLlama(hidden=256, ffn=256, matrices=f, formats={"token_embd": f}) for f in FORMATS},
     "mixed formats, untied head": TinyLlama(
         tied=False,
         formats={

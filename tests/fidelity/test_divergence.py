@@ -65,7 +65,9 @@ def test_perplexity_is_within_half_a_percent(smollm2: tuple[Logits, Logits, list
 
 @pytest.mark.parametrize("kind", FORMATS, ids=[f.name for f in FORMATS])
 def test_every_weight_format_computes_the_same_model_as_transformers(kind, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    path = write_tiny_llama(tmp_path / "m.gguf", TinyLlama(matrices=kind, formats={"token_embd": kind}))
+    path = write_tiny_llama(
+        tmp_path / "m.gguf", TinyLlama(hidden=256, ffn=256, matrices=kind, formats={"token_embd": kind})
+    )
     with Checkpoint.open(path) as checkpoint:
         vocabulary = checkpoint.model.manifest.vocabulary
     tokens = np.random.default_rng(3).integers(0, vocabulary, 100).tolist()

@@ -68,7 +68,7 @@ DAMAGES = {
         lambda sound: _value(sound, b"llama.context_length", U32.pack(256), U32.pack(0xFFFFFFFF)), "context_length"
     ),
     "unknown architecture": Damage(lambda sound: _value(sound, b"general.architecture", b"llama", b"gpt-x"), "gpt-x"),
-    "unknown quantisation": Damage(lambda sound: _tensor(sound, MATRIX, kind=U32.pack(12)), "Q4_K"),
+    "unknown quantisation": Damage(lambda sound: _tensor(sound, MATRIX, kind=U32.pack(35)), "TQ2_0"),
 }
 
 

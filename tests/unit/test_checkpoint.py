@@ -63,13 +63,13 @@ def test_an_unsupported_quantisation_is_refused_by_its_name(tmp_path: Path) -> N
     path = tmp_path / "m.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     values = np.zeros((4, 256), np.float32)
-    kind = gguf.GGMLQuantizationType.Q5_0
+    kind = gguf.GGMLQuantizationType.TQ2_0
     writer.add_tensor("t", gguf.quants.quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(ModelError, match=r"Q5_0.*Q4_1"):
+    with pytest.raises(ModelError, match=r"TQ2_0.*Q4_1"):
         Checkpoint.open(path)
 
 
