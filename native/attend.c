@@ -8,7 +8,10 @@
 #include "simd.h"
 #include "twofold.h"
 
-enum { GROUP = 4 }; /* query heads that share one reading of a KV head */
+/* Queries (heads of one row, or of several rows in a row) that share one reading of a KV head, and how many blocks
+ * of positions or vectors of dimensions are summed side by side, so that about TILE sums are under way. */
+enum { GROUP = TILE };
+#define SIDE_BY_SIDE(group) ((group) * 4 <= TILE ? 4 : (group) * 2 <= TILE ? 2 : 1)
 
 /* where K of one block of 16 positions lies; its V follows it */
 INLINE uint16_t *block_of(const struct attention *a, const struct attend_call *c, int64_t row, int64_t kv_head, int64_t position) {
@@ -49,33 +52,32 @@ INLINE float exp_one(float x) { return exp_of(splat(x))[0]; }
 
 /* scores of one chunk: s[i][position]; positions past the last are -infinity */
 INLINE void score(const int group, const struct attention *a, const float *q, const uint16_t *chunk, int64_t valid, float (*s)[PAGE]) {
+  const int beside = SIDE_BY_SIDE(group);
   const int64_t dim = a->head_dim;
-  for (int64_t b = 0; b * BLOCK < PAGE; b++) {
-    if (b * BLOCK >= valid) {
-      for (int i = 0; i < group; i++) for (int t = 0; t < BLOCK; t++) s[i][b * BLOCK + t] = -__builtin_inff();
-      continue;
-    }
+  for (int64_t b = 0; b * BLOCK < valid; b += beside) {
     const uint16_t *keys = chunk + b * 2 * BLOCK * dim;
-    UNROLL for (int v = 0; v < NV; v++) {
-      f32v sum[GROUP];
-      UNROLL for (int i = 0; i < group; i++) sum[i] = (f32v){0};
+    for (int v = 0; v < NV; v++) {
+      f32v sum[GROUP][4];
+      UNROLL for (int i = 0; i < group; i++) UNROLL for (int u = 0; u < beside; u++) sum[i][u] = (f32v){0};
       for (int64_t d = 0; d < dim; d++) {
-        f32v k = load_half(keys + d * BLOCK + LANES * v);
-        UNROLL for (int i = 0; i < group; i++) sum[i] = sum[i] + splat(q[i * dim + d]) * k;
+        f32v k[4];
+        UNROLL for (int u = 0; u < beside; u++) k[u] = load_half(keys + (2 * u * dim + d) * BLOCK + LANES * v);
+        UNROLL for (int i = 0; i < group; i++)
+          UNROLL for (int u = 0; u < beside; u++) sum[i][u] = sum[i][u] + splat(q[i * dim + d]) * k[u];
       }
-      UNROLL for (int i = 0; i < group; i++) store(&s[i][b * BLOCK + LANES * v], sum[i]);
+      UNROLL for (int i = 0; i < group; i++)
+        UNROLL for (int u = 0; u < beside; u++) store(&s[i][(b + u) * BLOCK + LANES * v], sum[i][u]);
     }
-    for (int i = 0; i < group; i++)
-      for (int64_t t = valid - b * BLOCK; t < BLOCK; t++) s[i][b * BLOCK + t] = -__builtin_inff();
   }
+  for (int i = 0; i < group; i++)
+    for (int64_t t = valid; t < PAGE; t++) s[i][t] = -__builtin_inff();
 }
 
 /* one chunk's own maximum and sum; s becomes exp(s - maximum) */
 INLINE void chunk_softmax(float *s, float *top, float *sum) {
   f32v most = load(s), lanes[NV];
   for (int t = LANES; t < PAGE; t += LANES) most = max_of(load(s + t), most);
-  float m = most[0];
-  for (int i = 1; i < LANES; i++) m = most[i] > m ? most[i] : m;
+  const float m = top_lane(most);
   for (int v = 0; v < NV; v++) lanes[v] = (f32v){0};
   for (int b = 0; b < PAGE / BLOCK; b++)
     UNROLL for (int v = 0; v < NV; v++) {
@@ -87,6 +89,33 @@ INLINE void chunk_softmax(float *s, float *top, float *sum) {
   for (int v = 0; v < NV; v++) store(flat + LANES * v, lanes[v]);
   *top = m;
   *sum = tree_sum(flat);
+}
+
+/* the values of one chunk, weighted, merged into what came before; `beside` vectors of dimensions from d on */
+INLINE void mix_part(const int group, const int beside, int64_t dim, int64_t d, float (*s)[PAGE], const uint16_t *chunk,
+                     int64_t valid, const float *before, const float *now, struct merged *all) {
+  f32v value[GROUP][4];
+  UNROLL for (int i = 0; i < group; i++) UNROLL for (int u = 0; u < beside; u++) value[i][u] = (f32v){0};
+  for (int64_t t = 0; t < valid; t++) {
+    const uint16_t *row = chunk + (t / BLOCK * 2 + 1) * BLOCK * dim + t % BLOCK * dim + d;
+    f32v x[4];
+    UNROLL for (int u = 0; u < beside; u++) x[u] = load_half(row + LANES * u);
+    UNROLL for (int i = 0; i < group; i++)
+      UNROLL for (int u = 0; u < beside; u++) value[i][u] = value[i][u] + splat(s[i][t]) * x[u];
+  }
+  UNROLL for (int i = 0; i < group; i++)
+    UNROLL for (int u = 0; u < beside; u++) {
+      float *to = all[i].value + d + LANES * u;
+      store(to, load(to) * before[i] + value[i][u] * now[i]);
+    }
+}
+INLINE void mix(const int group, int64_t dim, float (*s)[PAGE], const uint16_t *chunk, int64_t valid, const float *before,
+                const float *now, struct merged *all) {
+  const int beside = SIDE_BY_SIDE(group);
+  int64_t d = 0;
+  for (; d + beside * LANES <= dim; d += beside * LANES) mix_part(group, beside, dim, d, s, chunk, valid, before, now, all);
+  if (beside > 1)
+    for (; d < dim; d += LANES) mix_part(group, 1, dim, d, s, chunk, valid, before, now, all);
 }
 
 /* one chunk for `group` queries of one KV head, merged into what came before */
@@ -103,42 +132,53 @@ INLINE void attend_chunk(const int group, const struct attention *a, const float
     all[i].top = higher ? top : all[i].top;
     all[i].sum = all[i].sum * before[i] + sum * now[i];
   }
-  for (int64_t d = 0; d < dim; d += LANES) {
-    f32v value[GROUP];
-    UNROLL for (int i = 0; i < group; i++) value[i] = (f32v){0};
-    for (int64_t t = 0; t < valid; t++) {
-      f32v x = load_half(chunk + (t / BLOCK * 2 + 1) * BLOCK * dim + t % BLOCK * dim + d);
-      UNROLL for (int i = 0; i < group; i++) value[i] = value[i] + splat(s[i][t]) * x;
-    }
-    UNROLL for (int i = 0; i < group; i++)
-      store(all[i].value + d, load(all[i].value + d) * before[i] + value[i] * now[i]);
-  }
+  mix(group, dim, s, chunk, valid, before, now, all);
 }
-#define SIZED_CHUNK(n)                                                                                                 \
-  NOINLINE void attend_chunk_##n(const struct attention *a, const float *q, const uint16_t *chunk, int64_t valid, struct merged *all) { \
+typedef void chunk_function(const struct attention *, const float *, const uint16_t *, int64_t, struct merged *);
+#define CHUNK_SIZED(name, n)                                                                                           \
+  NOINLINE void name##_##n(const struct attention *a, const float *q, const uint16_t *chunk, int64_t valid, struct merged *all) { \
     attend_chunk(n, a, q, chunk, valid, all);                                                                          \
   }
-SIZED_CHUNK(1) SIZED_CHUNK(2) SIZED_CHUNK(3) SIZED_CHUNK(4)
-typedef void chunk_function(const struct attention *, const float *, const uint16_t *, int64_t, struct merged *);
-static chunk_function *const chunk_of[] = {0, attend_chunk_1, attend_chunk_2, attend_chunk_3, attend_chunk_4};
+EACH(CHUNK_SIZED, attend_chunk)
+static chunk_function *const chunk_of[] = LIST(attend_chunk);
 
-static void attend(const struct attention *a, const struct attend_call *c, int64_t row, int64_t kv_head) {
-  const int64_t dim = a->head_dim, share = a->heads / a->kv_heads, seen = c->position[row] + 1;
+/* `queries` queries of one KV head, `share` heads a row, against all their rows have seen. While the chunk is full for
+ * all rows they go together; then each row by itself. */
+static void attend_group(const struct attention *a, const struct attend_call *c, int64_t row, int64_t rows, int64_t kv_head,
+                         int64_t share, const float *q, struct merged *all) {
+  const int64_t dim = a->head_dim, first = c->position[row] + 1, last = first + rows - 1;
+  for (int64_t start = 0; start < last; start += PAGE) {
+    const uint16_t *chunk = block_of(a, c, row, kv_head, start);
+    if (first - start >= PAGE) {
+      chunk_of[rows * share](a, q, chunk, PAGE, all);
+    } else {
+      for (int64_t r = 0; r < rows; r++) {
+        const int64_t seen = first + r - start, valid = seen < PAGE ? seen : PAGE;
+        if (valid > 0) chunk_of[share](a, q + r * share * dim, chunk, valid, all + r * share);
+      }
+    }
+  }
+}
+
+/* Rows row .. row + rows - 1 are consecutive positions of one session, as few as `level.tile` heads allow. */
+static void attend(const struct attention *a, const struct attend_call *c, int64_t row, int64_t rows, int64_t kv_head) {
+  const int64_t dim = a->head_dim, share = a->heads / a->kv_heads;
   struct merged all[GROUP];
+  float q[GROUP * MAX_HEAD_DIM];
   for (int64_t done = 0; done < share; done += GROUP) {
-    const int64_t group = share - done < GROUP ? share - done : GROUP, head = row * a->heads + kv_head * share + done;
-    for (int64_t i = 0; i < group; i++) {
+    const int64_t part = share - done < GROUP ? share - done : GROUP;
+    for (int64_t i = 0; i < rows * part; i++) {
+      const int64_t head = (row + i / part) * a->heads + kv_head * share + done + i % part;
+      memcpy(q + i * dim, c->rotated + head * dim, 4 * (size_t)dim);
       all[i].top = -__builtin_inff();
       all[i].sum = 0;
-      memset(all[i].value, 0, sizeof all[i].value);
+      memset(all[i].value, 0, 4 * (size_t)dim);
     }
-    for (int64_t start = 0; start < seen; start += PAGE) {
-      const int64_t valid = seen - start < PAGE ? seen - start : PAGE;
-      const uint16_t *chunk = block_of(a, c, row, kv_head, start);
-      chunk_of[group](a, c->rotated + head * dim, chunk, valid, all);
-    }
-    for (int64_t i = 0; i < group; i++)
+    attend_group(a, c, row, rows, kv_head, part, q, all);
+    for (int64_t i = 0; i < rows * part; i++) {
+      const int64_t head = (row + i / part) * a->heads + kv_head * share + done + i % part;
       for (int64_t d = 0; d < dim; d += LANES)
-        store_half(c->attended + (head + i) * dim + d, load(all[i].value + d) / splat(all[i].sum));
+        store_half(c->attended + head * dim + d, load(all[i].value + d) / splat(all[i].sum));
+    }
   }
 }

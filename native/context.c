@@ -3,36 +3,58 @@
 
 enum { ALONE = 4096 }; /* below this many positions read, waking threads costs more than it saves */
 
+enum { MAX_ROWS = 1024 }; /* of one call; kernels/native.py asks for no more */
+
 struct context_call {
   struct pool *pool;
   const struct level *level;
   const struct attention *attention;
   const struct attend_call *rows;
 };
+/* one call under way: its rows cut into tiles; tile i is rows first[i] .. first[i + 1] - 1 */
+struct layer_work {
+  const struct context_call *call;
+  int64_t tiles;
+  int32_t first[MAX_ROWS + 1];
+};
 
-static void run_rows(void *argument, int thread, int threads) {
-  const struct context_call *c = argument;
-  for (int64_t r = c->rows->count * thread / threads; r < c->rows->count * (thread + 1) / threads; r++)
-    c->level->rotate_append(c->attention, c->rows, r);
+/* Consecutive positions of one session share readings of its KV cache, as many as the level sums side by side. */
+static void cut_tiles(struct layer_work *work) {
+  const struct context_call *c = work->call;
+  const struct attend_call *rows = c->rows;
+  const int64_t share = c->attention->heads / c->attention->kv_heads, most = share < c->level->tile ? c->level->tile / share : 1;
+  int64_t start = 0;
+  work->tiles = 0;
+  for (int64_t r = 0; r < rows->count; r++) {
+    const int joins = r && r - start < most && rows->table[r] == rows->table[start] &&
+                      rows->position[r] == rows->position[start] + (r - start);
+    if (!joins) work->first[work->tiles++] = (int32_t)(start = r);
+  }
+  work->first[work->tiles] = (int32_t)rows->count;
 }
-static void run_heads(void *argument, int thread, int threads) {
-  const struct context_call *c = argument;
-  const int64_t heads = c->attention->kv_heads, items = c->rows->count * heads;
-  for (int64_t i = thread; i < items; i += threads) c->level->attend(c->attention, c->rows, i / heads, i % heads);
-}
+
 static void run_layer(void *argument, int thread, int threads) {
-  const struct context_call *c = argument;
-  run_rows(argument, thread, threads);
+  const struct layer_work *work = argument;
+  const struct context_call *c = work->call;
+  const int64_t count = c->rows->count, heads = c->attention->kv_heads;
+  for (int64_t r = count * thread / threads; r < count * (thread + 1) / threads; r++)
+    c->level->rotate_append(c->attention, c->rows, r);
   if (threads > 1) pool_barrier(c->pool); /* a row attends to the rows before it */
-  run_heads(argument, thread, threads);
+  for (int64_t i = thread; i < work->tiles * heads; i += threads) {
+    const int32_t *tile = work->first + i / heads;
+    c->level->attend(c->attention, c->rows, tile[0], tile[1] - tile[0], i % heads);
+  }
 }
 
 /* Rotate, append and attend for the rows of one layer. */
-EXPORT void tf_context(struct context_call *call) {
+EXPORT void tf_context(const struct context_call *call) {
+  struct layer_work work;
+  work.call = call;
   int64_t read = 0;
   for (int64_t r = 0; r < call->rows->count; r++) read += call->rows->position[r] + 1;
-  if (read * call->attention->heads < ALONE) run_layer(call, 0, 1);
-  else pool_run(call->pool, run_layer, call);
+  cut_tiles(&work);
+  if (read * call->attention->heads < ALONE) run_layer(&work, 0, 1);
+  else pool_run(call->pool, run_layer, &work);
 }
 
 /* sine and cosine of |x| < 2^26: reduction by pi/2 in three parts, then Cephes' polynomials, all in double */

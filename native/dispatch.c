@@ -36,4 +36,27 @@ EXPORT const struct level *tf_level(const char *name) {
   for (int i = 0; i < n; i++) if (!strcmp(found[i]->name, name)) return found[i];
   return 0;
 }
+struct limit_call { const struct level *level; const char *data; int64_t amount, done[256]; };
+static void run_read(void *argument, int thread, int threads) {
+  struct limit_call *c = argument;
+  const int64_t from = c->amount / threads / 4096 * 4096 * thread, each = c->amount / threads / 4096 * 4096;
+  c->done[thread] = c->level->read_all(c->data + from, each);
+}
+static void run_multiply(void *argument, int thread, int threads) {
+  struct limit_call *c = argument;
+  static const int8_t x[128];
+  (void)threads;
+  c->done[thread] = c->level->multiply(c->amount, x);
+}
+/* Read `bytes` at `data` once, shared out over the threads. */
+EXPORT void tf_read(struct pool *pool, const struct level *level, const char *data, int64_t bytes) {
+  struct limit_call call = {level, data, bytes, {0}};
+  pool_run(pool, run_read, &call);
+}
+/* Every thread multiplies bytes in registers for `rounds`; returns how many multiplications each did. */
+EXPORT int64_t tf_multiply(struct pool *pool, const struct level *level, int64_t rounds) {
+  struct limit_call call = {level, 0, rounds, {0}};
+  pool_run(pool, run_multiply, &call);
+  return call.done[0];
+}
 EXPORT void tf_exponential(const struct level *level, const float *x, int64_t width, float *y) { level->exponential(x, width, y); }

@@ -10,7 +10,20 @@
 #define TILE 4
 #endif
 
+/* one function for each number of rows or queries up to TILE, so that sums stay in registers */
+#if TILE == 12
+#define EACH(sized, name)                                                                                       \
+  sized(name, 1) sized(name, 2) sized(name, 3) sized(name, 4) sized(name, 5) sized(name, 6)                     \
+  sized(name, 7) sized(name, 8) sized(name, 9) sized(name, 10) sized(name, 11) sized(name, 12)
+#define LIST(name) {0, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6,                              \
+                    name##_7, name##_8, name##_9, name##_10, name##_11, name##_12}
+#else
+#define EACH(sized, name) sized(name, 1) sized(name, 2) sized(name, 3) sized(name, 4)
+#define LIST(name) {0, name##_1, name##_2, name##_3, name##_4}
+#endif
+
 #include "attend.c"
+#include "limits.c"
 #include "linear.c"
 #include "rows.c"
 
@@ -24,4 +37,5 @@ const struct level NAME(LEVEL) = {
     .name = TEXT(LEVEL), .tile = TILE, .embed = embed, .rms_norm = rms_norm, .quantise = quantise,
     .swiglu = swiglu, .add = add, .widen = widen, .narrow = narrow, .linear = linear,
     .rotate_append = rotate_append, .attend = attend, .exponential = exponential,
+    .read_all = read_all, .multiply = multiply,
 };

@@ -185,16 +185,6 @@ typedef void block_function(const void *panel, int64_t width, struct activations
 #define BLOCK_SIZED(name, n)                                                                                            \
   NOINLINE void name##_##n(const void *p, int64_t k, struct activations x, f32v (*y)[NV]) { tile_##name(n, 0, p, k, x, y); } \
   NOINLINE void name##_fine_##n(const void *p, int64_t k, struct activations x, f32v (*y)[NV]) { tile_##name(n, 1, p, k, x, y); }
-#if TILE == 12
-#define EACH(sized, name)                                                                                       \
-  sized(name, 1) sized(name, 2) sized(name, 3) sized(name, 4) sized(name, 5) sized(name, 6)                     \
-  sized(name, 7) sized(name, 8) sized(name, 9) sized(name, 10) sized(name, 11) sized(name, 12)
-#define LIST(name) {0, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6,                              \
-                    name##_7, name##_8, name##_9, name##_10, name##_11, name##_12}
-#else
-#define EACH(sized, name) sized(name, 1) sized(name, 2) sized(name, 3) sized(name, 4)
-#define LIST(name) {0, name##_1, name##_2, name##_3, name##_4}
-#endif
 #define FLOATS(name) EACH(FLOAT_SIZED, name) static float_function *const name##_of[] = LIST(name);
 #define BLOCKS(name) \
   EACH(BLOCK_SIZED, name) static block_function *const name##_of[2][TILE + 1] = {LIST(name), LIST(name##_fine)};

@@ -182,6 +182,15 @@ INLINE f32v exp_of(f32v x) {
   return (f32v)(((i32v)p + exponent) & in);
 }
 
+/* the largest lane */
+INLINE float top_lane(f32v v) {
+  float a[LANES];
+  memcpy(a, &v, sizeof v);
+  for (int apart = LANES / 2; apart; apart /= 2)
+    for (int i = 0; i < apart; i++) a[i] = a[i] > a[i + apart] ? a[i] : a[i + apart];
+  return a[0];
+}
+
 /* ---- the one tree that sums 16 lanes: 8 apart, 4, 2, 1 */
 INLINE float tree_sum(const float *lanes) {
   float a[8];

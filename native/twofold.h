@@ -79,8 +79,10 @@ struct level {
   /* y[row][16 panel ..] = x · w for the rows of one tile; x is float rows or activations by format */
   void (*linear)(const struct matrix *w, int64_t panel, const float *x, struct activations xq, int fine, struct tile tile, float *y);
   void (*rotate_append)(const struct attention *a, const struct attend_call *c, int64_t row);
-  void (*attend)(const struct attention *a, const struct attend_call *c, int64_t row, int64_t kv_head);
+  void (*attend)(const struct attention *a, const struct attend_call *c, int64_t row, int64_t rows, int64_t kv_head);
   void (*exponential)(const float *x, int64_t width, float *y);
+  int64_t (*read_all)(const char *data, int64_t bytes);
+  int64_t (*multiply)(int64_t rounds, const int8_t *x);
 };
 
 /* A pool of threads: job(argument, thread, threads) runs once on each; the caller is thread 0. */

@@ -125,6 +125,8 @@ class Functions:
         self.segment = _typed(lib.tf_segment, None, c_void_p)
         self.context = _typed(lib.tf_context, None, c_void_p)
         self.rotary = _typed(lib.tf_rotary, None, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p)
+        self.read = _typed(lib.tf_read, None, c_void_p, c_void_p, c_void_p, c_int64)
+        self.multiply = _typed(lib.tf_multiply, c_int64, c_void_p, c_void_p, c_int64)
         self.exponential = _typed(lib.tf_exponential, None, c_void_p, c_void_p, c_int64, c_void_p)
 
     def levels(self) -> list[str]:

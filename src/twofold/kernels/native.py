@@ -32,6 +32,7 @@ from twofold.model.operations import Linear, RMSNorm, weight_of
 from twofold.wire.rows import Layout, Rows
 
 MAX_HEAD_DIM = 256
+MAX_CONTEXT_ROWS = 1024  # MAX_ROWS of native/context.c
 ALIGN = 64
 
 
@@ -229,6 +230,8 @@ class NativeContext:
         offsets, page_bytes = page_layout(manifest)
         if pool.page_bytes != page_bytes:
             raise InternalError("the pool's pages are not of this model")
+        if rows > MAX_CONTEXT_ROWS:
+            raise InternalError(f"steps of {rows} rows; the native kernels take {MAX_CONTEXT_ROWS}")
         self._native, self._rows, self._pool = native, rows, pool
         self._layers = manifest.layers
         if max((a.head_dim for a in manifest.layers), default=0) > MAX_HEAD_DIM:
