@@ -15,14 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from machine import ROOT, stamp
 
 from twofold.config import Settings
 from twofold.engine.assemble import Ready, open_engine
-from twofold.kernels.native import physical_cores
+from twofold.engine.machine import stamp
+from twofold.kernels.native import Native, physical_cores
 from twofold.processor.spawn import SpawnedWeights, weights_command
 from twofold.store.pull import ensure
 
+ROOT = Path(__file__).resolve().parent.parent
 PROMPT, GENERATED, PREFILL = 12, 128, 700
 Samples = dict[str, dict[str, list[float]]]
 
@@ -100,7 +101,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "first.json")
     arguments = parser.parse_args()
-    result: dict[str, object] = {"command": "make bench", **stamp()}
+    backend = Native()
+    result: dict[str, object] = {"command": "make bench", **stamp(backend.capabilities())}
+    backend.close()
     samples = measure(ensure("smollm2"), arguments.rounds)
     result |= {"unit": "tokens a second", "samples": samples, "table": table(samples).splitlines()}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

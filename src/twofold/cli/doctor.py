@@ -11,13 +11,13 @@ from rich.table import Table
 from twofold import __version__
 from twofold.cli import options, show
 from twofold.config import config_file, read_settings
+from twofold.engine.machine import memory, processor
 from twofold.kernels.binding import Functions
 from twofold.kernels.native import Native, physical_cores
 from twofold.model.format import FORMATS
 from twofold.model.manifest import NUMERICS
 from twofold.native import PATH
 from twofold.store.models import list_models, models_folder
-from twofold.units import bytes_text
 
 
 def doctor(json: options.Json = False) -> None:
@@ -39,14 +39,13 @@ def examine() -> dict[str, object]:
     backend = Native(threads=settings.threads, level=settings.vector_level)
     able = backend.capabilities()
     backend.close()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     file = config_file(os.environ)
     return {
         "twofold": __version__,
         "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {_processor()}",
+        "machine": processor(),
         "system": platform.platform(),
-        "memory": bytes_text(memory),
+        "memory": memory(),
         "physical_cores": physical_cores(),
         "threads": able.threads,
         "vector_level": able.vector_level,
@@ -60,13 +59,6 @@ def examine() -> dict[str, object]:
         "models_here": [m.name for m in list_models() if m.present] or "none",
         "interpreter": sys.executable,
     }
-
-
-def _processor() -> str:
-    for line in _read(Path("/proc/cpuinfo")).splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return "unknown processor"
 
 
 def _read(path: Path) -> str:

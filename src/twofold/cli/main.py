@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from twofold import __version__
-from twofold.cli import chat, doctor, inspect, list_models, pull, rm, run, show, weights
+from twofold.cli import bench, chat, doctor, inspect, list_models, pull, rm, run, show, weights
 from twofold.errors import ConfigurationError, DeviceError, RequestError, TwofoldError
 from twofold.wire.message import one_line
 
@@ -31,6 +31,7 @@ app.command("list")(list_models.list_)
 app.command("rm")(rm.rm)
 app.command("inspect")(inspect.inspect)
 app.command("weights")(weights.weights)
+app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from twofold.model.checkpoint import Tensor
 from twofold.model.manifest import Model
-from twofold.model.operations import BY_NAME, CONTEXT_KINDS, KINDS, Kind, Side, kind_of, weight_of
+from twofold.model.operations import BY_NAME, CONTEXT_KINDS, KINDS, Kind, Linear, Side, kind_of, weight_of
 from twofold.model.segment import Plane, Segment
 
 
@@ -19,6 +19,7 @@ class SegmentRow(msgspec.Struct, frozen=True):
     operations: tuple[str, ...]
     weight_bytes: int
     parameters: int
+    multiplications: int  # of the linears, a row
     then: tuple[str, ...]  # context-aware operations of the layer after it
     context_bytes_per_token: int
 
@@ -40,6 +41,8 @@ class Totals(msgspec.Struct, frozen=True):
     weight_bytes: int
     context_bytes_per_token: int
     link_bytes_per_token: int  # planes in and out of all segments, logits included
+    multiplications_per_token: int  # of the linears; attention's grow with the context
+    read_bytes_per_token: int  # weights that a token by itself makes weight memory read
 
 
 class Anatomy(msgspec.Struct, frozen=True):
@@ -73,6 +76,7 @@ def anatomy(model: Model, tensor: Callable[[str], Tensor]) -> Anatomy:
                 operations=tuple(kind_of(operation).name for operation in segment.operations),
                 weight_bytes=sum(len(used[name].raw) for name in names),
                 parameters=sum(used[name].rows * used[name].width for name in names),
+                multiplications=sum(used[name].rows * used[name].width for name in _linears(segment)),
                 then=CONTEXT_KINDS[type(layer)] if layer else ("sample",),
                 context_bytes_per_token=layer.context_bytes if layer else 0,
             )
@@ -82,6 +86,8 @@ def anatomy(model: Model, tensor: Callable[[str], Tensor]) -> Anatomy:
         weight_bytes=sum(len(t.raw) for t in used.values()),
         context_bytes_per_token=manifest.context_bytes_per_token(),
         link_bytes_per_token=sum(sum(cut.bytes_per_row()) for cut in manifest.cuts),
+        multiplications_per_token=sum(row.multiplications for row in rows),
+        read_bytes_per_token=sum(len(used[name].raw) for segment in model.segments for name in _linears(segment)),
     )
     return Anatomy(
         manifest.name, manifest.digest, manifest.family, manifest.numerics, manifest.vocabulary,
@@ -91,6 +97,10 @@ def anatomy(model: Model, tensor: Callable[[str], Tensor]) -> Anatomy:
 
 def _weights(segment: Segment) -> list[str]:
     return list(dict.fromkeys(name for name in map(weight_of, segment.operations) if name))
+
+
+def _linears(segment: Segment) -> list[str]:
+    return [operation.weight for operation in segment.operations if isinstance(operation, Linear)]
 
 
 def _operations(rows: list[SegmentRow]) -> tuple[OperationRow, ...]:
