@@ -50,8 +50,10 @@ struct merged { float top, sum, value[MAX_HEAD_DIM]; };
 
 INLINE float exp_one(float x) { return exp_of(splat(x))[0]; }
 
-/* scores of one chunk: s[i][position]; positions past the last are -infinity */
-INLINE void score(const int group, const struct attention *a, const float *q, const uint16_t *chunk, int64_t valid, float (*s)[PAGE]) {
+/* scores of one chunk: s[i][position]; positions past the last are -infinity. Few queries wait for memory, and the
+ * next chunk lies in another page, where the hardware does not look: it is prefetched meanwhile. */
+INLINE void score(const int group, const struct attention *a, const float *q, const uint16_t *chunk, const uint16_t *next,
+                  int64_t valid, float (*s)[PAGE]) {
   const int beside = SIDE_BY_SIDE(group);
   const int64_t dim = a->head_dim;
   for (int64_t b = 0; b * BLOCK < valid; b += beside) {
@@ -61,6 +63,7 @@ INLINE void score(const int group, const struct attention *a, const float *q, co
       UNROLL for (int i = 0; i < group; i++) UNROLL for (int u = 0; u < beside; u++) sum[i][u] = (f32v){0};
       for (int64_t d = 0; d < dim; d++) {
         f32v k[4];
+        if (beside == 4 && v == 0) UNROLL for (int i = 0; i < 4; i++) __builtin_prefetch(next + d * 2 * PAGE + 32 * i, 0, 2);
         UNROLL for (int u = 0; u < beside; u++) k[u] = load_half(keys + (2 * u * dim + d) * BLOCK + LANES * v);
         UNROLL for (int i = 0; i < group; i++)
           UNROLL for (int u = 0; u < beside; u++) sum[i][u] = sum[i][u] + splat(q[i * dim + d]) * k[u];
@@ -119,10 +122,10 @@ INLINE void mix(const int group, int64_t dim, float (*s)[PAGE], const uint16_t *
 }
 
 /* one chunk for `group` queries of one KV head, merged into what came before */
-INLINE void attend_chunk(const int group, const struct attention *a, const float *q, const uint16_t *chunk, int64_t valid, struct merged *all) {
+INLINE void attend_chunk(const int group, const struct attention *a, const float *q, const uint16_t *chunk, const uint16_t *next, int64_t valid, struct merged *all) {
   const int64_t dim = a->head_dim;
   float s[GROUP][PAGE], before[GROUP], now[GROUP];
-  score(group, a, q, chunk, valid, s);
+  score(group, a, q, chunk, next, valid, s);
   for (int i = 0; i < group; i++) {
     float top, sum;
     chunk_softmax(s[i], &top, &sum);
@@ -134,10 +137,11 @@ INLINE void attend_chunk(const int group, const struct attention *a, const float
   }
   mix(group, dim, s, chunk, valid, before, now, all);
 }
-typedef void chunk_function(const struct attention *, const float *, const uint16_t *, int64_t, struct merged *);
+typedef void chunk_function(const struct attention *, const float *, const uint16_t *, const uint16_t *, int64_t, struct merged *);
 #define CHUNK_SIZED(name, n)                                                                                           \
-  NOINLINE void name##_##n(const struct attention *a, const float *q, const uint16_t *chunk, int64_t valid, struct merged *all) { \
-    attend_chunk(n, a, q, chunk, valid, all);                                                                          \
+  NOINLINE void name##_##n(const struct attention *a, const float *q, const uint16_t *chunk, const uint16_t *next,      \
+                           int64_t valid, struct merged *all) {                                                        \
+    attend_chunk(n, a, q, chunk, next, valid, all);                                                                    \
   }
 EACH(CHUNK_SIZED, attend_chunk)
 static chunk_function *const chunk_of[] = LIST(attend_chunk);
@@ -149,12 +153,13 @@ static void attend_group(const struct attention *a, const struct attend_call *c,
   const int64_t dim = a->head_dim, first = c->position[row] + 1, last = first + rows - 1;
   for (int64_t start = 0; start < last; start += PAGE) {
     const uint16_t *chunk = block_of(a, c, row, kv_head, start);
+    const uint16_t *next = start + PAGE < last ? block_of(a, c, row, kv_head, start + PAGE) : chunk;
     if (first - start >= PAGE) {
-      chunk_of[rows * share](a, q, chunk, PAGE, all);
+      chunk_of[rows * share](a, q, chunk, next, PAGE, all);
     } else {
       for (int64_t r = 0; r < rows; r++) {
         const int64_t seen = first + r - start, valid = seen < PAGE ? seen : PAGE;
-        if (valid > 0) chunk_of[share](a, q + r * share * dim, chunk, valid, all + r * share);
+        if (valid > 0) chunk_of[share](a, q + r * share * dim, chunk, next, valid, all + r * share);
       }
     }
   }

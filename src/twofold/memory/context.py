@@ -1,5 +1,6 @@
 """Context memory: what each session has seen, and the operations that read it. It holds no weights."""
 
+import contextlib
 import mmap
 from collections.abc import Sequence
 
@@ -28,6 +29,8 @@ class ContextMemory:
         pages = -(-self.positions // PAGE_POSITIONS)
         _, page_bytes = page_layout(manifest)
         self._memory = mmap.mmap(-1, pages * page_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+        with contextlib.suppress(OSError):  # a kernel without huge pages: slower, not wrong
+            self._memory.madvise(mmap.MADV_HUGEPAGE)
         self.pool = PagePool(np.frombuffer(self._memory, np.uint8).reshape(pages, page_bytes))
         self.pages = PageTable(pages)
         self._tables: dict[int, npt.NDArray[np.int32]] = {}
