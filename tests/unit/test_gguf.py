@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from random_blocks import stored as stored_bytes
 from tiny_gguf import TinyLlama, write_tiny_llama
 
 from twofold.errors import InternalError, ModelError
@@ -134,8 +135,8 @@ REFUSED = {
     "dimension_of_0": (file_bytes(tensors=(tensor(dims=(8, 0)),)), r"'a' has the impossible shape \(0, 8\)"),
     "elements_overflow": (file_bytes(tensors=(tensor(dims=(2**32, 2**32)),)), "'a' has the impossible shape"),
     "unsupported_tensor_type": (
-        file_bytes(tensors=(tensor(kind=14),)),
-        "'a' is stored as Q6_K; use a file in one of F32, F16, BF16, Q4_0, Q4_1, Q8_0",
+        file_bytes(tensors=(tensor(kind=10),)),
+        "'a' is stored as Q2_K; use a file in one of F32, F16, BF16, Q4_0, Q4_1, Q5_0",
     ),
     "unknown_tensor_type": (file_bytes(tensors=(tensor(kind=77),)), "'a' is stored as type 77"),
     "row_not_a_multiple_of_the_block": (
@@ -288,10 +289,12 @@ def test_every_value_and_tensor_equals_the_reference_reader(tmp_path: Path, alig
     writer.add_custom_alignment(alignment)
     every_kind(writer)
     for stored in FORMATS:
-        for rank, shape in enumerate([(64,), (5, 64), (3, 2, 32), (2, 1, 3, 32)]):
+        width = max(stored.block, 32)
+        for rank, shape in enumerate([(2 * width,), (5, 2 * width), (3, 2, width), (2, 1, 3, width)]):
             kind = gguf.GGMLQuantizationType(stored.ggml_id)
-            values = random.standard_normal(shape, dtype=np.float32)
-            writer.add_tensor(f"{stored.name}.{rank}", gguf.quants.quantize(values, kind), raw_dtype=kind)
+            values = random.standard_normal(shape, dtype=np.float32).reshape(-1, shape[-1])
+            raw = stored_bytes(values, stored).reshape(*shape[:-1], -1)
+            writer.add_tensor(f"{stored.name}.{rank}", raw, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
