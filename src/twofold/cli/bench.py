@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from twofold.cache.pages import PAGE_POSITIONS
 from twofold.cli import options, show
 from twofold.config import Settings
 from twofold.engine import measure
@@ -14,8 +15,6 @@ from twofold.engine.machine import stamp
 from twofold.engine.measure import Figure
 from twofold.kernels.native import Native
 from twofold.model.anatomy import anatomy
-
-PAGE_POSITIONS = 64
 
 
 class Work(StrEnum):

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from twofold.cache.pages import PAGE_POSITIONS
 from twofold.model.checkpoint import Tensors
 from twofold.model.manifest import Manifest, Model
 from twofold.wire.rows import Layout, Rows
@@ -86,9 +87,6 @@ class Backend(Protocol):
 
     def context(self, manifest: Manifest, pool: PagePool, rows: int) -> ContextKernels:
         """Kernels for steps of at most `rows` rows over `pool`."""
-
-
-PAGE_POSITIONS = 64
 
 
 def page_layout(manifest: Manifest) -> tuple[list[int], int]:
