@@ -1,28 +1,42 @@
-/* A pool of threads that share one job at a time. Waiting spins briefly (the next job of a token comes within
- * microseconds), then sleeps on a futex, so an idle pool uses no processor and a busy neighbour is not fought.
+/* A pool of threads that share one job at a time.
  *
- *   generation   counts jobs: workers wait for it to change
- *   phase        counts barriers: whoever arrives last advances it */
+ *   job     jobs given out so far and how many threads take part: workers wait for it to change
+ *   phase   meetings so far: whoever arrives last advances it
+ *   team    how many threads take part from now on: those sent home wait for it to change
+ *
+ * Waiting spins briefly (the next job of a token comes within microseconds), then sleeps on a futex, so an idle pool
+ * uses no processor and a busy neighbour is not fought. Where a neighbour keeps taking the processor from one thread,
+ * all the others wait for that thread; so a thread that was interrupted and kept others waiting makes the team smaller
+ * by one for a while. Results do not depend on the size of the team. */
 #define _GNU_SOURCE
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include "twofold.h"
 
-enum { SPINS = 2000, MAX_THREADS = 256 };
+enum { SPINS = 2000, MAX_THREADS = 255 };
+enum { LATE_NS = 500000, REST_NS = 20000000, LONGEST_REST_NS = 640000000 };
 
+struct signal {
+  _Alignas(128) atomic_uint value;
+  atomic_int asleep;
+};
 struct pool {
-  _Alignas(128) atomic_uint generation;
-  _Alignas(128) atomic_uint phase;
+  struct signal job, phase, team;
   _Alignas(128) atomic_uint arrived;
-  _Alignas(128) atomic_int asleep;
+  atomic_llong asleep_since; /* when someone at the meeting under way went to sleep */
+  atomic_int interrupted;    /* a thread came late to a meeting because it had lost its processor */
   job *work;
   void *argument;
   int threads, stop;
+  int taking_part;                /* in the job under way */
+  int64_t rest_until_ns, rest_ns; /* until then the team stays as small as it is; the length of that rest */
   pthread_t handle[MAX_THREADS];
   struct worker { struct pool *pool; int thread; } worker[MAX_THREADS];
 };
@@ -34,51 +48,95 @@ static inline void relax(void) {
   __asm__ volatile("yield");
 #endif
 }
+static int64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+/* whether the system took the processor from the calling thread since it last asked */
+static int was_interrupted(void) {
+  static _Thread_local long before;
+  struct rusage used = {0};
+  getrusage(RUSAGE_THREAD, &used);
+  const int changed = used.ru_nivcsw != before;
+  before = used.ru_nivcsw;
+  return changed;
+}
 
-/* returns once *word is no longer `old` */
-static void wait_change(struct pool *p, atomic_uint *word, unsigned old) {
+/* returns the value once it is no longer `old`; `since` gets the time when the wait became a sleep */
+static unsigned await(struct signal *s, unsigned old, atomic_llong *since) {
+  unsigned value;
   for (int i = 0; i < SPINS; i++) {
-    if (atomic_load_explicit(word, memory_order_acquire) != old) return;
+    if ((value = atomic_load_explicit(&s->value, memory_order_acquire)) != old) return value;
     relax();
   }
-  atomic_fetch_add(&p->asleep, 1);
-  while (atomic_load(word) == old) syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, old, 0, 0, 0);
-  atomic_fetch_sub(&p->asleep, 1);
+  if (since) atomic_store_explicit(since, now_ns(), memory_order_relaxed);
+  atomic_fetch_add(&s->asleep, 1);
+  while ((value = atomic_load(&s->value)) == old) syscall(SYS_futex, &s->value, FUTEX_WAIT_PRIVATE, old, 0, 0, 0);
+  atomic_fetch_sub(&s->asleep, 1);
+  return value;
 }
-static void change(struct pool *p, atomic_uint *word) {
-  atomic_fetch_add(word, 1);
-  if (atomic_load(&p->asleep)) syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0, 0);
+static void announce(struct signal *s, unsigned value) {
+  atomic_store(&s->value, value);
+  if (atomic_load(&s->asleep)) syscall(SYS_futex, &s->value, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0, 0);
 }
 
 void pool_barrier(struct pool *p) {
-  if (p->threads == 1) return;
-  const unsigned phase = atomic_load(&p->phase);
-  if (atomic_fetch_add(&p->arrived, 1) + 1 == (unsigned)p->threads) {
+  if (p->taking_part == 1) return;
+  const unsigned phase = atomic_load(&p->phase.value);
+  if (atomic_fetch_add(&p->arrived, 1) + 1 == (unsigned)p->taking_part) {
+    const int late = atomic_load(&p->phase.asleep) && now_ns() - atomic_load(&p->asleep_since) > LATE_NS;
+    if (late && was_interrupted()) atomic_store(&p->interrupted, 1);
     atomic_store(&p->arrived, 0);
-    change(p, &p->phase);
+    announce(&p->phase, phase + 1);
   } else {
-    wait_change(p, &p->phase, phase);
+    await(&p->phase, phase, &p->asleep_since);
   }
 }
+
+/* the size of the team for the next job */
+static void choose_team(struct pool *p) {
+  const int team = (int)atomic_load_explicit(&p->team.value, memory_order_relaxed);
+  if (atomic_load_explicit(&p->interrupted, memory_order_relaxed)) {
+    const int64_t now = now_ns();
+    const int soon = now - p->rest_until_ns < REST_NS; /* after the last rest */
+    atomic_store(&p->interrupted, 0);
+    p->rest_ns = !soon ? REST_NS : p->rest_ns * 2 < LONGEST_REST_NS ? p->rest_ns * 2 : LONGEST_REST_NS;
+    p->rest_until_ns = now + p->rest_ns;
+    if (team > 1) announce(&p->team, (unsigned)team - 1);
+  } else if (team < p->threads && now_ns() > p->rest_until_ns) {
+    announce(&p->team, (unsigned)p->threads);
+  }
+}
+
+static int team_of(unsigned job) { return (int)(job & 255); }
 
 static void *run_worker(void *argument) {
   const struct worker *self = argument;
   struct pool *p = self->pool;
-  for (unsigned seen = 0;; seen++) {
-    wait_change(p, &p->generation, seen);
+  unsigned job = 0;
+  for (;;) {
+    job = await(&p->job, job, 0);
     if (p->stop) return 0;
-    p->work(p->argument, self->thread, p->threads);
-    pool_barrier(p);
+    if (self->thread < team_of(job)) {
+      p->work(p->argument, self->thread, team_of(job));
+      pool_barrier(p);
+    } else {
+      await(&p->team, (unsigned)team_of(job), 0);
+    }
   }
 }
 
 void pool_run(struct pool *p, job *work, void *argument) {
-  if (p->threads > 1) {
+  if (p->threads > 1) choose_team(p);
+  p->taking_part = (int)atomic_load_explicit(&p->team.value, memory_order_relaxed);
+  if (p->taking_part > 1) {
     p->work = work;
     p->argument = argument;
-    change(p, &p->generation);
+    const unsigned given = atomic_load_explicit(&p->job.value, memory_order_relaxed) >> 8;
+    announce(&p->job, (given + 1) << 8 | (unsigned)p->taking_part);
   }
-  work(argument, 0, p->threads);
+  work(argument, 0, p->taking_part);
   pool_barrier(p);
 }
 
@@ -87,21 +145,19 @@ EXPORT struct pool *tf_pool_new(int threads) {
   if (threads < 1 || threads > MAX_THREADS) return 0;
   struct pool *p = aligned_alloc(128, (sizeof *p + 127) / 128 * 128);
   if (!p) return 0;
-  atomic_init(&p->generation, 0);
-  atomic_init(&p->phase, 0);
-  atomic_init(&p->arrived, 0);
-  atomic_init(&p->asleep, 0);
-  p->stop = 0;
+  *p = (struct pool){.team.value = 1, .taking_part = 1};
   for (p->threads = 1; p->threads < threads; p->threads++) {
     const int t = p->threads;
     p->worker[t] = (struct worker){p, t};
     if (pthread_create(&p->handle[t], 0, run_worker, &p->worker[t])) { tf_pool_free(p); return 0; }
   }
+  atomic_store(&p->team.value, (unsigned)threads);
   return p;
 }
 EXPORT void tf_pool_free(struct pool *p) {
   p->stop = 1;
-  change(p, &p->generation);
+  announce(&p->team, 0);
+  announce(&p->job, atomic_load(&p->job.value) + 256);
   for (int t = 1; t < p->threads; t++) pthread_join(p->handle[t], 0);
   free(p);
 }

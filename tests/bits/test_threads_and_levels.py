@@ -1,6 +1,7 @@
 """Neither the number of threads nor the vector level changes a bit; golden digests hold across machines."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -36,3 +37,13 @@ def test_threads_change_no_bit_of_a_tiny_model(tiny_path: Path, threads: int) ->
         expected = all_logits(alone, tokens)
     with native(threads) as many, engine(tiny_path, many) as shared:
         assert np.array_equal(all_logits(shared, tokens), expected)
+
+
+def test_threads_that_fight_for_one_processor_change_no_bit(smollm2_path: Path) -> None:
+    """Interrupted threads make the pool's team smaller and larger again in the middle of the work."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert digest_of(smollm2_path, 3, None) == GOLDEN
+    finally:
+        os.sched_setaffinity(0, allowed)
