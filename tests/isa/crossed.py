@@ -15,9 +15,9 @@ TABLE = tomllib.loads((NATIVE / "levels.toml").read_text())
 Hashes = dict[str, dict[str, str]]  # level → case → hash
 
 
-def zig(family: str) -> list[str]:
-    """Zig's C compiler for a Linux of that processor family."""
-    return [sys.executable, "-m", "ziglang", "cc", f"--target={family}-linux-musl"]
+def zig(family: str, system: str = "linux-musl") -> list[str]:
+    """Zig's C compiler for that processor family and system."""
+    return [sys.executable, "-m", "ziglang", "cc", f"--target={family}-{system}"]
 
 
 def run(command: list[str | Path], timeout: float = 300) -> str:

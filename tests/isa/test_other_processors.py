@@ -93,3 +93,11 @@ def test_fused_instructions_would_be_found(tmp_path: Path, family: str) -> None:
     text = tmp_path / "context.s"
     run([*zig(family), "-O3", "-ffp-contract=fast", "-g0", "-S", NATIVE / "context.c", "-o", text])
     assert FUSED.search(text.read_text())
+
+
+def test_the_kernels_compile_for_a_browser(tmp_path: Path) -> None:
+    need_zig()
+    text, options = tmp_path / "level.s", ["-O3", "-ffp-contract=off", "-g0", "-msimd128", "-DLEVEL=simd128"]
+    run([*zig("wasm32", "wasi"), *options, "-S", NATIVE / "context.c", "-o", tmp_path / "context.s"])
+    run([*zig("wasm32", "wasi"), *options, "-S", NATIVE / "level.c", "-o", text])
+    assert "f32x4.mul" in text.read_text()
