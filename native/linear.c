@@ -1,4 +1,4 @@
-/* Matrix products: one panel of 16 output rows against one tile of activation rows. The sum over the input
+/* Matrix products: a panel of 16 output rows against one tile of activation rows. The sum over the input
  * runs in the order of the input, block after block, so the tile's size never changes a bit. */
 #include "simd.h"
 #include "twofold.h"
@@ -211,15 +211,22 @@ INLINE struct way way_of(const struct matrix *w, int fine, int64_t n) {
   }
 }
 
-static void linear(const struct matrix *w, int64_t panel, const float *x, struct activations xq, int fine, struct tile tile, float *y) {
-  f32v out[TILE][NV];
-  const int64_t width = w->width, first = tile.first, n = tile.count, left = w->rows - panel * PANEL;
+static void linear(const struct matrix *w, int64_t unit, const float *x, struct activations xq, int fine, struct tile tile, float *y) {
+  const int64_t width = w->width, first = tile.first, n = tile.count;
   const struct way way = way_of(w, fine, n);
-  const char *data = (const char *)w->data + panel * way.panel_bytes;
-  if (way.floats) way.floats(data, width, x + first * width, out);
-  else way.blocks(data, width, (struct activations){xq.q + first * width * (fine ? 2 : 1), xq.scale + first * (width / 32)}, out);
-  for (int64_t r = 0; r < n; r++)
-    memcpy(y + (first + r) * w->rows + panel * PANEL, out[r], 4 * (size_t)(left < PANEL ? left : PANEL));
+  const struct activations rounded = {xq.q + first * width * (fine ? 2 : 1), xq.scale + first * (width / 32)};
+  for (int64_t from = unit * UNIT; from < w->rows && from < (unit + 1) * UNIT; from += PANEL) {
+    f32v out[TILE][NV];
+    const char *panel = (const char *)w->data + from / PANEL * way.panel_bytes;
+    if (way.floats) way.floats(panel, width, x + first * width, out);
+    else way.blocks(panel, width, rounded, out);
+    float *to = y + first * w->rows + from;
+    const int64_t left = w->rows - from;
+    for (int64_t r = 0; r < n; r++, to += w->rows) {
+      if (left >= PANEL) UNROLL for (int v = 0; v < NV; v++) store(to + LANES * v, out[r][v]);
+      else memcpy(to, out[r], 4 * (size_t)left);
+    }
+  }
 }
 
 /* ---- one row of the embedding, taken out of its panel element by element */

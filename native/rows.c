@@ -15,17 +15,13 @@ static void rms_norm(const float *x, const float *w, float epsilon, int64_t widt
   for (int64_t k = 0; k < width; k += LANES) store(y + k, (load(x + k) * inverse) * load(w + k));
 }
 
-INLINE void store_bytes(int8_t *p, i32v v) { i8q b = __builtin_convertvector(v, i8q); memcpy(p, &b, sizeof b); }
-
-static void quantise(const float *x, int64_t width, struct activations out, int fine, int64_t row, struct tile tile) {
-  const int64_t blocks = width / 32, place = row - tile.first;
+static void quantise(const float *x, int64_t from, int64_t to, int64_t blocks, struct activations out, int fine, int64_t row, struct tile tile) {
   const float levels = fine ? 32512.0f : 127.0f;
-  for (int64_t g = 0; g < blocks; g++, x += 32) {
-    const int64_t at = tile.first * blocks + g * tile.count + place;
+  for (int64_t g = from; g < to; g++, x += 32) {
+    const int64_t at = tile.first * blocks + g * tile.count + (row - tile.first);
     f32v top = (f32v){0};
     UNROLL for (int v = 0; v < 2 * NV; v++) top = max_of(abs_of(load(x + LANES * v)), top);
-    float most = 0;
-    for (int i = 0; i < LANES; i++) most = top[i] > most ? top[i] : most;
+    const float most = top_lane(top);
     const float inverse = most > 0x1p-100f ? levels / most : 0.0f, d = most > 0x1p-100f ? most / levels : 0.0f;
     i32v sums[2] = {(i32v){0}, (i32v){0}}; /* of the first and the last 16 */
     UNROLL for (int v = 0; v < 2 * NV; v++) { /* adding 1.5 · 2^23 rounds to nearest, ties to even */
@@ -39,9 +35,8 @@ static void quantise(const float *x, int64_t width, struct activations out, int 
       }
       sums[v / NV] = sums[v / NV] + q;
     }
-    int32_t low = 0, high = 0;
-    for (int i = 0; i < LANES; i++) low += sums[0][i], high += sums[1][i];
-    out.scale[at] = (struct scale){d, d * (float)(low + high), low + high, low};
+    const int32_t low = lane_sum(sums[0]), sum = low + lane_sum(sums[1]);
+    out.scale[at] = (struct scale){d, d * (float)sum, sum, low};
   }
 }
 

@@ -1,11 +1,15 @@
 /* Weight memory's work: one segment, one call. A segment is a list of steps over values; a value is a plane of
- * the caller's rows or scratch. Steps on rows are shared out by rows and matrix products by panels of output
- * rows, so the number of threads never changes a bit; `waits` marks the steps that need what others made. */
+ * the caller's rows or scratch.
+ *
+ * Threads share a step out by rows or by columns of what it makes, in units of 32 columns, so their number never
+ * changes a bit. Neighbouring steps by columns of one width are done together unit after unit, so that what a matrix
+ * product makes is still in the cache for the steps that follow it. `waits`
+ * marks the steps that need what others made (kernels/lowering.py). */
 #include "twofold.h"
 
-static char *at(const struct segment_call *c, const struct value *v, int64_t row, int64_t element_bytes) {
+static char *at(const struct segment_call *c, const struct value *v, int64_t row, int64_t column, int64_t element_bytes) {
   char *base = v->offset < 0 ? v->scratch : c->rows + v->offset;
-  return base + row * v->width * element_bytes;
+  return base + (row * v->width + column) * element_bytes;
 }
 static struct activations tiles_of(const struct value *v) { return (struct activations){(int8_t *)v->scratch, v->scale}; }
 
@@ -15,44 +19,53 @@ static struct tile tile_of(const struct segment_call *c, int64_t i) {
   const int64_t n = tile_count(c), first = c->count * i / n;
   return (struct tile){first, c->count * (i + 1) / n - first};
 }
+static struct tile tile_around(const struct segment_call *c, int64_t row) {
+  return tile_of(c, ((row + 1) * tile_count(c) - 1) / c->count);
+}
 
-static void row_step(const struct segment_call *c, const struct step *s, int64_t row) {
+/* a step on columns from .. to - 1 of one row */
+static void run_row(const struct segment_call *c, const struct step *s, int64_t row, struct tile tile, int64_t from, int64_t to) {
   const struct level *k = c->level;
-  const float *x = (const float *)at(c, s->a, row, 4);
-  float *y = (float *)at(c, s->out, row, 4);
+  const float *x = (const float *)at(c, s->a, row, from, 4);
+  float *y = (float *)at(c, s->out, row, from, 4);
   switch (s->kind) {
-    case STEP_EMBED: k->embed(&s->weight, *(const int32_t *)at(c, s->a, row, 4), y); break;
+    case STEP_EMBED: k->embed(&s->weight, *(const int32_t *)at(c, s->a, row, 0, 4), y); break;
     case STEP_RMS_NORM: k->rms_norm(x, s->weight.data, s->epsilon, s->a->width, y); break;
-    case STEP_SWIGLU: k->swiglu(x, (const float *)at(c, s->b, row, 4), s->a->width, y); break;
-    case STEP_ADD: k->add(x, (const float *)at(c, s->b, row, 4), s->a->width, y); break;
-    case STEP_WIDEN: k->widen((const uint16_t *)at(c, s->a, row, 2), s->a->width, y); break;
-    default: k->narrow(x, s->a->width, (uint16_t *)at(c, s->out, row, 2)); break;
+    case STEP_QUANTISE: k->quantise(x, from / 32, to / 32, s->a->width / 32, tiles_of(s->out), s->fine, row, tile); break;
+    case STEP_SWIGLU: k->swiglu(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
+    case STEP_ADD: k->add(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
+    case STEP_WIDEN: k->widen((const uint16_t *)at(c, s->a, row, from, 2), to - from, y); break;
+    default: k->narrow(x, to - from, (uint16_t *)at(c, s->out, row, from, 2)); break;
   }
 }
-static void quantise_rows(const struct segment_call *c, const struct step *s, int64_t from, int64_t to) {
-  for (int64_t i = 0, n = tile_count(c); i < n; i++) {
-    const struct tile tile = tile_of(c, i);
-    for (int64_t r = tile.first; r < tile.first + tile.count; r++)
-      if (r >= from && r < to) c->level->quantise((const float *)at(c, s->a, r, 4), s->a->width, tiles_of(s->out), s->fine, r, tile);
-  }
-}
-static void linear_panels(const struct segment_call *c, const struct step *s, int64_t from, int64_t to) {
-  const float *x = (const float *)at(c, s->a, 0, 4);
-  float *y = (float *)at(c, s->out, 0, 4);
-  const int64_t tiles = tile_count(c);
-  for (int64_t panel = from; panel < to; panel++)
-    for (int64_t i = 0; i < tiles; i++) c->level->linear(&s->weight, panel, x, tiles_of(s->a), s->fine, tile_of(c, i), y);
+static void run_unit(const struct segment_call *c, const struct step *s, int64_t unit, struct tile tile) {
+  const int64_t from = unit * UNIT, rest = s->out->width - from, to = from + (rest < UNIT ? rest : UNIT);
+  if (s->kind == STEP_LINEAR)
+    c->level->linear(&s->weight, unit, (const float *)at(c, s->a, 0, 0, 4), tiles_of(s->a), s->fine, tile, (float *)at(c, s->out, 0, 0, 4));
+  else
+    for (int64_t r = tile.first; r < tile.first + tile.count; r++) run_row(c, s, r, tile, from, to);
 }
 
+/* steps s .. end - 1, all by columns of one width */
+static void run_columns(const struct segment_call *c, const struct step *s, const struct step *end, int thread, int threads) {
+  const int64_t units = (s->out->width + UNIT - 1) / UNIT, tiles = tile_count(c);
+  for (int64_t unit = units * thread / threads; unit < units * (thread + 1) / threads; unit++)
+    for (const struct step *t = s; t < end; t++)
+      for (int64_t i = 0; i < tiles; i++) run_unit(c, t, unit, tile_of(c, i));
+}
 static void run_steps(void *argument, int thread, int threads) {
   const struct segment_call *c = argument;
-  const int64_t from = c->count * thread / threads, to = c->count * (thread + 1) / threads;
-  for (const struct step *s = c->step; s < c->step + c->steps; s++) {
+  const struct step *end = c->step + c->steps, *next;
+  for (const struct step *s = c->step; s < end; s = next) {
     if (s->waits) pool_barrier(c->pool);
-    const int64_t panels = (s->weight.rows + 15) / 16;
-    if (s->kind == STEP_LINEAR) linear_panels(c, s, panels * thread / threads, panels * (thread + 1) / threads);
-    else if (s->kind == STEP_QUANTISE) quantise_rows(c, s, from, to);
-    else for (int64_t r = from; r < to; r++) row_step(c, s, r);
+    next = s + 1;
+    if (s->columns) {
+      while (next < end && next->columns && !next->waits && next->out->width == s->out->width) next++;
+      run_columns(c, s, next, thread, threads);
+    } else {
+      for (int64_t r = c->count * thread / threads; r < c->count * (thread + 1) / threads; r++)
+        run_row(c, s, r, tile_around(c, r), 0, s->out->width);
+    }
   }
 }
 

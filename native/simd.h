@@ -44,7 +44,14 @@ INLINE u8v load_bytes(const void *p) { u8v v; memcpy(&v, p, sizeof v); return v;
 INLINE f32v splat(float x) { return x - (f32v){0}; }
 INLINE i32v isplat(int32_t x) { return x - (i32v){0}; }
 INLINE f32v pick(i32v mask, f32v a, f32v b) { return (f32v)(((i32v)a & mask) | ((i32v)b & ~mask)); }
+/* a where a > b, else b: what x86's own instruction does */
+#if defined(__x86_64__) && LANES == 16
+INLINE f32v max_of(f32v a, f32v b) { return (f32v)_mm512_max_ps((__m512)a, (__m512)b); }
+#elif defined(__x86_64__) && LANES == 8
+INLINE f32v max_of(f32v a, f32v b) { return (f32v)_mm256_max_ps((__m256)a, (__m256)b); }
+#else
 INLINE f32v max_of(f32v a, f32v b) { return pick(a > b, a, b); }
+#endif
 INLINE f32v abs_of(f32v a) { return (f32v)((i32v)a & 0x7fffffff); }
 INLINE f32v to_float(i32v a) { return __builtin_convertvector(a, f32v); }
 
@@ -179,9 +186,21 @@ INLINE u8v high_nibbles(u8v q) { return (u8v)(((u32v)q >> 4) & 0x0f0f0f0fu); }
 /* ---- small integers and powers of two as floats */
 typedef uint8_t u8q __attribute__((vector_size(LANES)));
 typedef int8_t i8q __attribute__((vector_size(LANES)));
+#if defined(__x86_64__) && LANES == 16
+INLINE i32v load_ints(const uint8_t *p) { return (i32v)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+INLINE i32v load_signed(const int8_t *p) { return (i32v)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+INLINE void store_bytes(int8_t *p, i32v v) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)v)); }
+#elif defined(__x86_64__) && LANES == 8
+INLINE i32v load_ints(const uint8_t *p) { return (i32v)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+INLINE i32v load_signed(const int8_t *p) { return (i32v)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+INLINE void store_bytes(int8_t *p, i32v v) { i8q b = __builtin_convertvector(v, i8q); memcpy(p, &b, sizeof b); }
+#else
 INLINE i32v load_ints(const uint8_t *p) { u8q b; memcpy(&b, p, sizeof b); return __builtin_convertvector(b, i32v); }
+INLINE i32v load_signed(const int8_t *p) { i8q b; memcpy(&b, p, sizeof b); return __builtin_convertvector(b, i32v); }
+INLINE void store_bytes(int8_t *p, i32v v) { i8q b = __builtin_convertvector(v, i8q); memcpy(p, &b, sizeof b); }
+#endif
 INLINE f32v load_u8(const uint8_t *p) { return to_float(load_ints(p)); }
-INLINE f32v load_s8(const int8_t *p) { i8q b; memcpy(&b, p, sizeof b); return to_float(__builtin_convertvector(b, i32v)); }
+INLINE f32v load_s8(const int8_t *p) { return to_float(load_signed(p)); }
 /* 2^(e - 128), exact down to the subnormals */
 INLINE f32v half_power_of_two(const uint8_t *p) {
   const i32v e = load_ints(p), tiny = e < 2;
@@ -224,14 +243,23 @@ INLINE f32v exp_of(f32v x) {
   return (f32v)(((i32v)p + exponent) & in);
 }
 
-/* the largest lane */
-INLINE float top_lane(f32v v) {
-  float a[LANES];
-  memcpy(a, &v, sizeof v);
-  for (int apart = LANES / 2; apart; apart /= 2)
-    for (int i = 0; i < apart; i++) a[i] = a[i] > a[i + apart] ? a[i] : a[i + apart];
-  return a[0];
-}
+/* ---- across lanes, where the order does not matter. SWAP: lanes i and i ^ apart change places. */
+#if LANES == 16
+#define SWAP(v, apart)                                                                                          \
+  __builtin_shufflevector(v, v, 0 ^ apart, 1 ^ apart, 2 ^ apart, 3 ^ apart, 4 ^ apart, 5 ^ apart, 6 ^ apart,      \
+                          7 ^ apart, 8 ^ apart, 9 ^ apart, 10 ^ apart, 11 ^ apart, 12 ^ apart, 13 ^ apart,        \
+                          14 ^ apart, 15 ^ apart)
+#define ACROSS(v, join) v = join(v, SWAP(v, 8)); v = join(v, SWAP(v, 4)); v = join(v, SWAP(v, 2)); v = join(v, SWAP(v, 1))
+#elif LANES == 8
+#define SWAP(v, apart) __builtin_shufflevector(v, v, 0 ^ apart, 1 ^ apart, 2 ^ apart, 3 ^ apart, 4 ^ apart, 5 ^ apart, 6 ^ apart, 7 ^ apart)
+#define ACROSS(v, join) v = join(v, SWAP(v, 4)); v = join(v, SWAP(v, 2)); v = join(v, SWAP(v, 1))
+#else
+#define SWAP(v, apart) __builtin_shufflevector(v, v, 0 ^ apart, 1 ^ apart, 2 ^ apart, 3 ^ apart)
+#define ACROSS(v, join) v = join(v, SWAP(v, 2)); v = join(v, SWAP(v, 1))
+#endif
+INLINE i32v sum_of(i32v a, i32v b) { return a + b; }
+INLINE float top_lane(f32v v) { ACROSS(v, max_of); return v[0]; }
+INLINE int32_t lane_sum(i32v v) { ACROSS(v, sum_of); return v[0]; }
 
 /* ---- the one tree that sums 16 lanes: 8 apart, 4, 2, 1 */
 INLINE float tree_sum(const float *lanes) {

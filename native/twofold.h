@@ -43,6 +43,7 @@ struct activations { int8_t *q; struct scale *scale; };
 
 /* A contiguous set of rows that a kernel treats together: rows first .. first + count - 1. */
 struct tile { int64_t first, count; };
+enum { UNIT = 32 }; /* columns that one thread makes together: two panels, one block of activations */
 
 /* One attention layer: context parameters and where its part of a page lies.
  * Page of 64 positions: [layer][KV head][block of 16 positions]{ K f16[head_dim][16], V f16[16][head_dim] }. */
@@ -71,13 +72,14 @@ struct level {
   int64_t tile; /* most rows of a tile */
   void (*embed)(const struct matrix *w, int64_t id, float *y);
   void (*rms_norm)(const float *x, const float *w, float epsilon, int64_t width, float *y);
-  void (*quantise)(const float *x, int64_t width, struct activations out, int fine, int64_t row, struct tile tile);
+  /* blocks from .. to - 1 of a row of `blocks`; x begins at block `from` */
+  void (*quantise)(const float *x, int64_t from, int64_t to, int64_t blocks, struct activations out, int fine, int64_t row, struct tile tile);
   void (*swiglu)(const float *gate, const float *up, int64_t width, float *y);
   void (*add)(const float *a, const float *b, int64_t width, float *y);
   void (*widen)(const uint16_t *x, int64_t width, float *y);
   void (*narrow)(const float *x, int64_t width, uint16_t *y);
-  /* y[row][16 panel ..] = x · w for the rows of one tile; x is float rows or activations by format */
-  void (*linear)(const struct matrix *w, int64_t panel, const float *x, struct activations xq, int fine, struct tile tile, float *y);
+  /* y[row][32 unit ..] = x · w for the rows of one tile; x is float rows or activations by format */
+  void (*linear)(const struct matrix *w, int64_t unit, const float *x, struct activations xq, int fine, struct tile tile, float *y);
   void (*rotate_append)(const struct attention *a, const struct attend_call *c, int64_t row);
   void (*attend)(const struct attention *a, const struct attend_call *c, int64_t row, int64_t rows, int64_t kv_head);
   void (*exponential)(const float *x, int64_t width, float *y);
@@ -107,7 +109,9 @@ struct step {
   const struct value *a, *b, *out;
   struct matrix weight;
   float epsilon;
-  int32_t fine; /* activations of 16 bits */
+  int32_t fine;    /* activations of 16 bits */
+  int32_t columns; /* shared out by columns, else by rows */
+  int32_t reserved;
 };
 struct segment_call {
   struct pool *pool;

@@ -90,9 +90,11 @@ static struct value *plane(int64_t *offset, int64_t width, int64_t element_bytes
   return v;
 }
 static void release(struct value *v) { free(v->scratch); free(v->scale); free(v); }
+/* whoever needs more than the columns that its own thread has just made waits */
 static struct step *then(struct program *p, enum step_kind kind, const struct value *a, const struct value *b, const struct value *out) {
   struct step *s = &p->step[p->steps++];
-  *s = (struct step){.kind = kind, .waits = 1, .a = a, .b = b, .out = out};
+  *s = (struct step){.kind = kind, .a = a, .b = b, .out = out, .columns = kind != STEP_EMBED && kind != STEP_RMS_NORM};
+  s->waits = kind == STEP_LINEAR || !s->columns || (p->steps > 1 && !s[-1].columns);
   return s;
 }
 static void run(const struct program *p, struct pool *pool, void *rows, int64_t count) {

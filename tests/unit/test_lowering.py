@@ -27,15 +27,26 @@ LAYER = (
 )
 
 
-def test_a_layer_lowers_to_these_steps_and_meets_eight_times() -> None:
+def test_a_layer_lowers_to_these_steps_and_meets_five_times() -> None:
     steps = lower(*LAYER)
-    assert [(step.kind.name, step.waits) for step in steps] == [
-        ("WIDEN", False), ("QUANTISE", False), ("LINEAR", True),
-        ("ADD", True), ("RMS_NORM", False), ("QUANTISE", False), ("LINEAR", True), ("LINEAR", False),
-        ("SWIGLU", True), ("QUANTISE", False), ("LINEAR", True),
-        ("ADD", True), ("RMS_NORM", False), ("QUANTISE", False), ("LINEAR", True),
-        ("NARROW", True),
+    assert [(step.kind.name, "columns" if step.columns else "rows", step.waits) for step in steps] == [
+        ("WIDEN", "columns", False), ("QUANTISE", "columns", False),
+        ("LINEAR", "columns", True), ("ADD", "columns", False),
+        ("RMS_NORM", "rows", True), ("QUANTISE", "rows", False),
+        ("LINEAR", "columns", True), ("LINEAR", "columns", False),
+        ("SWIGLU", "columns", False), ("QUANTISE", "columns", False),
+        ("LINEAR", "columns", True), ("ADD", "columns", False),
+        ("RMS_NORM", "rows", True), ("QUANTISE", "rows", False),
+        ("LINEAR", "columns", True), ("NARROW", "columns", False),
     ]  # fmt: skip
+
+
+def test_what_was_shared_out_in_both_ways_is_waited_for() -> None:
+    operations = (Linear("carry", "w", "x"), RMSNorm("carry", "n", 1e-5, "y"), Add("x", "y", "q"))
+    steps = [
+        step for step in lower(*operations, quantised=False) if step.kind in (Step.LINEAR, Step.RMS_NORM, Step.ADD)
+    ]
+    assert [(step.columns, step.waits) for step in steps] == [(True, False), (False, False), (True, True)]
 
 
 def test_float_weights_read_the_activations_as_they_are() -> None:

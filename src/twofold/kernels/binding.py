@@ -50,6 +50,8 @@ class StepStruct(ctypes.Structure):
         ("weight", MatrixStruct),
         ("epsilon", c_float),
         ("fine", c_int32),
+        ("columns", c_int32),
+        ("reserved", c_int32),
     )
 
 

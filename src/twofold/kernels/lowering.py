@@ -1,17 +1,32 @@
 """From a segment's operations to the native library's steps. Pure: names and shapes in, records out.
 
 A quantised linear needs its input rounded to int8 first; an f16 plane is widened on the way in and rounded on
-the way out. A step `waits` (all threads meet) when it needs what another thread may have made or may still
-be reading: row steps share out rows, a linear shares out panels of output rows and reads whole rows.
+the way out.
+
+Threads share a step out by columns of what it makes; an embedding and a norm, which need whole rows, and what
+follows them, by rows. A step `waits` (all threads meet) when it needs what another thread may have made or may
+still be reading: so a linear, which reads all columns of all rows, waits for its input, while the steps after a
+linear go on with the columns that their own thread has just made.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from twofold.errors import InternalError
 from twofold.kernels.binding import Step
 from twofold.model.operations import Add, Embed, Linear, RMSNorm, SwiGLU, WeightOperation
 from twofold.model.segment import Segment
+
+WHOLE_ROWS = (Step.EMBED, Step.RMS_NORM)
+
+
+class Share(Enum):
+    """Which part of a value one thread makes or reads."""
+
+    ROWS = "some rows"
+    COLUMNS = "some columns of all rows"
+    ALL = "all of it"
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,7 @@ class LoweredStep:
     b: Buffer | None = None
     weight: str | None = None
     epsilon: float = 0.0
+    columns: bool = False
     waits: bool = False
 
     @property
@@ -51,8 +67,8 @@ class Lowering:
     steps: list[LoweredStep] = field(default_factory=list)
     _values: dict[str, Buffer] = field(default_factory=dict)
     _rounded: dict[tuple[str, int], Buffer] = field(default_factory=dict)
-    _written: dict[str, bool] = field(default_factory=dict)  # since the last meeting: buffer → by a linear?
-    _read: dict[str, set[bool]] = field(default_factory=dict)
+    _written: dict[str, Share] = field(default_factory=dict)  # since the last meeting: buffer → how it was shared out
+    _read: dict[str, set[Share]] = field(default_factory=dict)
 
     def run(self) -> list[LoweredStep]:
         """The steps of the segment."""
@@ -129,19 +145,26 @@ class Lowering:
         return self._rounded[key]
 
     def _emit(self, step: LoweredStep) -> None:
-        linear = step.kind is Step.LINEAR
         reads = [buffer.name for buffer in (step.a, step.b) if buffer]
-        waits = any(name in self._written and (linear or self._written[name]) for name in reads)
+        share = self._share(step.kind, reads)
+        reading = Share.ALL if step.kind is Step.LINEAR else share
         out = step.out.name
         waits = (
-            waits
-            or (out in self._written and self._written[out] != linear)
-            or bool(self._read.get(out, set()) - {linear})
+            any(self._written.get(name, reading) is not reading for name in reads)
+            or self._written.get(out, share) is not share
+            or bool(self._read.get(out, set()) - {share})
         )
         if waits:
             self._written.clear()
             self._read.clear()
-        self._written[out] = linear
+        self._written[out] = share
         for name in reads:
-            self._read.setdefault(name, set()).add(linear)
-        self.steps.append(LoweredStep(step.kind, step.a, step.out, step.b, step.weight, step.epsilon, waits))
+            self._read.setdefault(name, set()).add(reading)
+        self.steps.append(replace(step, columns=share is Share.COLUMNS, waits=waits))
+
+    def _share(self, kind: Step, reads: list[str]) -> Share:
+        """How a step is shared out: as what it reads was, where both ways are possible."""
+        if kind in WHOLE_ROWS:
+            return Share.ROWS
+        made = {self._written[name] for name in reads if name in self._written}
+        return Share.ROWS if kind is not Step.LINEAR and made == {Share.ROWS} else Share.COLUMNS

@@ -194,7 +194,7 @@ class NativeWeights:
         a, out = self._value(step.a), self._value(step.out)
         b = self._value(step.b) if step.b else None
         matrix = self._matrices[step.weight] if step.weight else MatrixStruct()
-        return StepStruct(step.kind, step.waits, a, b, out, matrix, step.epsilon, step.fine)
+        return StepStruct(step.kind, step.waits, a, b, out, matrix, step.epsilon, step.fine, step.columns)
 
     def _value(self, buffer: Buffer) -> int:
         key = f"{buffer.plane is not None}:{buffer.name}:{buffer.width}"
