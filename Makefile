@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py $(wildcard native/*)
 
-.PHONY: run test fidelity lint fmt bench docs clean
+.PHONY: run test test-isa fidelity lint fmt bench docs clean
 
 run: .venv/.installed            ## the default model, its weights in one process and its context in another
 	$(BIN)/twofold run smollm2 "Why is the sky blue?" --split
@@ -11,6 +11,9 @@ run: .venv/.installed            ## the default model, its weights in one proces
 test: .venv/.test                ## every test that needs no other framework; system tests apart, as they measure memory
 	$(BIN)/python -m pytest tests/unit tests/bits
 	$(BIN)/python -m pytest tests/system
+
+test-isa: .venv/.isa             ## the kernels crossed to ARM and RISC-V and run under QEMU (Debian: apt install qemu-user)
+	$(BIN)/python -m pytest tests/isa -rs
 
 fidelity: .venv/.reference       ## beside Transformers and llama.cpp; installs torch
 	$(BIN)/python -m pytest tests/fidelity
@@ -50,6 +53,10 @@ clean:
 
 .venv/.lint: .venv/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
+	@touch $@
+
+.venv/.isa: .venv/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[isa]'
 	@touch $@
 
 .venv/.reference: .venv/.test

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,15 +15,9 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("native")
-# No fused multiply-add at any level (docs/numerics.md): contraction off, and no level asks for it.
-FLAGS = ["-O3", "-std=gnu11", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno",
-         "-fno-trapping-math", "-pthread", "-Wall", "-Wextra"]  # fmt: skip
-AVX2 = ["-mavx2", "-mf16c"]
-AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"]
-LEVELS = {"portable": ["-DPORTABLE"]}
-if platform.machine() in ("x86_64", "AMD64"):
-    LEVELS |= {"sse2": [], "avx2": AVX2, "avx512": AVX512, "avx512vnni": [*AVX512, "-mavx512vnni"]}
-INCLUDED = {"attend.c", "limits.c", "linear.c", "rows.c", "level.c"}  # by level.c, once a level
+TABLE = tomllib.loads((NATIVE / "levels.toml").read_text())
+LEVELS = TABLE["levels"]["any"] | TABLE["levels"].get(platform.machine(), {})
+NOT_ALONE = {"level.c", *TABLE["included"]}
 
 
 def compiler() -> list[str]:
@@ -47,11 +42,12 @@ class BuildNative(build_ext):  # type: ignore[misc]
         cc, objects = compiler(), Path(self.build_temp)
         objects.mkdir(parents=True, exist_ok=True)
         jobs: list[tuple[Path, list[str], str]] = [
-            (source, [], source.stem) for source in sorted(NATIVE.glob("*.c")) if source.name not in INCLUDED
+            (source, [], source.stem) for source in sorted(NATIVE.glob("*.c")) if source.name not in NOT_ALONE
         ]
         jobs += [(NATIVE / "level.c", [*flags, f"-DLEVEL={name}"], f"level_{name}") for name, flags in LEVELS.items()]
         commands = [
-            [*cc, *FLAGS, *flags, "-c", str(source), "-o", str(objects / f"{stem}.o")] for source, flags, stem in jobs
+            [*cc, *TABLE["flags"], *flags, "-c", str(source), "-o", str(objects / f"{stem}.o")]
+            for source, flags, stem in jobs
         ]
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             list(threads.map(run, commands))

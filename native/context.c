@@ -5,12 +5,6 @@ enum { ALONE = 4096 }; /* below this many positions read, waking threads costs m
 
 enum { MAX_ROWS = 1024 }; /* of one call; kernels/native.py asks for no more */
 
-struct context_call {
-  struct pool *pool;
-  const struct level *level;
-  const struct attention *attention;
-  const struct attend_call *rows;
-};
 /* one call under way: its rows cut into tiles; tile i is rows first[i] .. first[i + 1] - 1 */
 struct layer_work {
   const struct context_call *call;

@@ -1,10 +1,19 @@
 /* Which vector levels this processor has, best first. */
 #include <string.h>
+#if defined(__aarch64__) || defined(__riscv)
+#include <sys/auxv.h>
+#endif
 #include "twofold.h"
 
 extern const struct level level_portable;
 #if defined(__x86_64__)
 extern const struct level level_sse2, level_avx2, level_avx512, level_avx512vnni;
+#elif defined(__aarch64__)
+extern const struct level level_neon, level_neondot;
+enum { HAS_DOTPROD = 1 << 20 }; /* HWCAP_ASIMDDP of Linux */
+#elif defined(__riscv)
+extern const struct level level_rvv;
+enum { HAS_V = 1 << ('v' - 'a') }; /* COMPAT_HWCAP_ISA_V of Linux: version 1.0 */
 #endif
 
 /* The levels that run here, best first; returns how many. */
@@ -19,6 +28,11 @@ static int levels(const struct level *found[8]) {
   if (avx512) found[n++] = &level_avx512;
   if (avx2) found[n++] = &level_avx2;
   found[n++] = &level_sse2;
+#elif defined(__aarch64__)
+  if (getauxval(AT_HWCAP) & HAS_DOTPROD) found[n++] = &level_neondot;
+  found[n++] = &level_neon;
+#elif defined(__riscv)
+  if (getauxval(AT_HWCAP) & HAS_V) found[n++] = &level_rvv;
 #endif
   found[n++] = &level_portable;
   return n;

@@ -3,8 +3,8 @@
 #include "simd.h"
 #include "twofold.h"
 
-/* rows whose sums fit the registers */
-#if LANES == 16
+/* rows whose sums fit the registers: AVX-512 and NEON have 32; the others 16 (RVV's are taken in pairs) */
+#if LANES == 16 || defined(NEON)
 #define TILE 12
 #else
 #define TILE 4

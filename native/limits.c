@@ -7,6 +7,8 @@
 #define KEEP(v) __asm__ volatile("" : "+v"(v))
 #elif defined(__x86_64__)
 #define KEEP(v) __asm__ volatile("" : "+x"(v))
+#elif defined(__aarch64__)
+#define KEEP(v) __asm__ volatile("" : "+w"(v))
 #else
 #define KEEP(v) __asm__ volatile("" : "+m"(v))
 #endif

@@ -7,32 +7,6 @@
  * marks the steps that need what others made (kernels/lowering.py). */
 #include "twofold.h"
 
-enum step_kind { STEP_EMBED, STEP_RMS_NORM, STEP_QUANTISE, STEP_LINEAR, STEP_SWIGLU, STEP_ADD, STEP_WIDEN, STEP_NARROW };
-
-struct value {
-  int64_t offset;      /* of a plane, bytes from the start of the rows; -1: scratch */
-  int64_t width;       /* elements a row */
-  char *scratch;       /* f32 [rows][width], or int8 tiles */
-  struct scale *scale; /* of int8 tiles */
-};
-struct step {
-  int32_t kind, waits;
-  const struct value *a, *b, *out;
-  struct matrix weight;
-  float epsilon;
-  int32_t fine;    /* activations of 16 bits */
-  int32_t columns; /* shared out by columns, else by rows */
-  int32_t reserved;
-};
-struct segment_call {
-  struct pool *pool;
-  const struct level *level;
-  const struct step *step;
-  int64_t steps;
-  char *rows;
-  int64_t count;
-};
-
 static char *at(const struct segment_call *c, const struct value *v, int64_t row, int64_t column, int64_t element_bytes) {
   char *base = v->offset < 0 ? v->scratch : c->rows + v->offset;
   return base + (row * v->width + column) * element_bytes;

@@ -10,14 +10,20 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
+/* RVV needs no intrinsics: the vectors below are of a fixed length that every VLEN from 128 on holds in two registers. */
 #if defined(__AVX512BW__) && !defined(PORTABLE)
 #define LANES 16
-#elif defined(__AVX2__) && !defined(PORTABLE)
+#elif (defined(__AVX2__) || defined(__riscv_vector)) && !defined(PORTABLE)
 #define LANES 8
 #else
 #define LANES 4
+#endif
+#if defined(__aarch64__) && !defined(PORTABLE)
+#define NEON
 #endif
 enum { PANEL = 16, NV = PANEL / LANES };
 
@@ -71,6 +77,8 @@ INLINE f32v load_half(const uint16_t *p) {
   return (f32v)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 #elif defined(__F16C__) && LANES == 8
   return (f32v)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#elif defined(NEON)
+  return (f32v)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 #else
   u16h h; memcpy(&h, p, sizeof h);
   u32v u = __builtin_convertvector(h, u32v);
@@ -84,8 +92,15 @@ INLINE void store_half(uint16_t *p, f32v v) {
   _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)v, 0));
 #elif defined(__F16C__) && LANES == 8
   _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v, 0));
+#elif defined(NEON)
+  vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v)));
 #else
-  for (int i = 0; i < LANES; i++) p[i] = float_to_half(v[i]);
+  const u32v sign = (u32v)v & 0x80000000u, a = (u32v)v ^ sign, magic = (u32v)splat(0.5f);
+  const u32v huge = (u32v)(a >= 143u << 23), tiny = (u32v)(a < 113u << 23), nan = (u32v)(a > 255u << 23);
+  const u32v subnormal = (u32v)((f32v)a + (f32v)magic) - magic, normal = (a + 0xc8000fffu + ((a >> 13) & 1)) >> 13;
+  const u32v finite = (subnormal & tiny) | (normal & ~tiny), special = 0x7c00u | (nan & 0x0200u);
+  const u16h h = __builtin_convertvector((special & huge) | (finite & ~huge) | sign >> 16, u16h);
+  memcpy(p, &h, sizeof h);
 #endif
 }
 INLINE f32v load_bf16(const uint16_t *p) {
@@ -95,8 +110,15 @@ INLINE f32v load_bf16(const uint16_t *p) {
 
 /* ---- integer dot: each lane adds four products of weight bytes and activation bytes, exactly.
  * Weight bytes of Q8_0 are kept as w + 128. VNNI multiplies them unsigned and starts at -128 times the sum of
- * the activations; the others make them signed first and start at 0. The integer is the same. */
-INLINE i32v splat4(const int8_t *p) { int32_t x; memcpy(&x, p, 4); return isplat(x); }
+ * the activations; the others make them signed first and start at 0. The integer is the same.
+ * `splat4` is four activation bytes for all lanes, as the dot wants them: in every lane, or as four scalars. */
+#if defined(__x86_64__) && !defined(PORTABLE) || defined(NEON)
+typedef i32v quad;
+INLINE quad splat4(const int8_t *p) { int32_t x; memcpy(&x, p, 4); return isplat(x); }
+#else
+typedef struct { int32_t byte[4]; } quad;
+INLINE quad splat4(const int8_t *p) { return (quad){{p[0], p[1], p[2], p[3]}}; }
+#endif
 #if defined(__x86_64__) && !defined(PORTABLE)
 #if LANES == 16
 #define X86(name) _mm512_##name
@@ -110,8 +132,8 @@ typedef __m128i ivec;
 #endif
 #endif
 #if defined(__AVX512VNNI__) && LANES == 16
-INLINE i32v dot_u7(i32v sum, u8v w, i32v x) { return (i32v)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x); }
-INLINE i32v dot_q8(i32v sum, u8v w, i32v x) { return dot_u7(sum, w, x); }
+INLINE i32v dot_u7(i32v sum, u8v w, quad x) { return (i32v)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x); }
+INLINE i32v dot_q8(i32v sum, u8v w, quad x) { return dot_u7(sum, w, x); }
 INLINE i32v q8_start(int32_t activation_sum) { return isplat(-128 * activation_sum); }
 #elif defined(__x86_64__) && !defined(PORTABLE)
 INLINE ivec even_bytes(ivec v) { return X86(srai_epi16)(X86(slli_epi16)(v, 8), 8); }
@@ -120,24 +142,42 @@ INLINE i32v dot_s8(i32v sum, ivec w, ivec x) {
   ivec even = X86(madd_epi16)(even_bytes(w), even_bytes(x)), odd = X86(madd_epi16)(odd_bytes(w), odd_bytes(x));
   return sum + ((i32v)even + (i32v)odd);
 }
-INLINE i32v dot_u7(i32v sum, u8v w, i32v x) {
+INLINE i32v dot_u7(i32v sum, u8v w, quad x) {
 #if LANES > 4 /* bytes below 128: at most 2 · 127 · 127 in 16 bits */
   return sum + (i32v)X86(madd_epi16)(X86(maddubs_epi16)((ivec)w, (ivec)x), X86(set1_epi16)(1));
 #else
   return dot_s8(sum, (ivec)w, (ivec)x);
 #endif
 }
-INLINE i32v dot_q8(i32v sum, u8v w, i32v x) { return dot_s8(sum, (ivec)(w ^ 0x80), (ivec)x); }
+INLINE i32v dot_q8(i32v sum, u8v w, quad x) { return dot_s8(sum, (ivec)(w ^ 0x80), (ivec)x); }
 INLINE i32v q8_start(int32_t activation_sum) { (void)activation_sum; return (i32v){0}; }
-#else /* any processor: 32-bit lanes only */
-INLINE i32v dot_s8(i32v sum, i32v w, i32v x) {
-  sum = sum + ((w << 24) >> 24) * ((x << 24) >> 24);
-  sum = sum + ((w << 16) >> 24) * ((x << 16) >> 24);
-  sum = sum + ((w << 8) >> 24) * ((x << 8) >> 24);
-  return sum + (w >> 24) * (x >> 24);
+#elif defined(NEON)
+INLINE int16x8_t low_products(u8v w, quad x) { return vmull_s8(vget_low_s8((int8x16_t)w), vget_low_s8((int8x16_t)x)); }
+INLINE int16x8_t high_products(u8v w, quad x) { return vmull_high_s8((int8x16_t)w, (int8x16_t)x); }
+INLINE i32v dot_u7(i32v sum, u8v w, quad x) {
+#if defined(__ARM_FEATURE_DOTPROD)
+  return (i32v)vdotq_s32((int32x4_t)sum, (int8x16_t)w, (int8x16_t)x);
+#else /* bytes below 128: at most 2 · 127 · 128 in 16 bits */
+  return (i32v)vpadalq_s16((int32x4_t)sum, vpaddq_s16(low_products(w, x), high_products(w, x)));
+#endif
 }
-INLINE i32v dot_u7(i32v sum, u8v w, i32v x) { return dot_s8(sum, (i32v)w, x); }
-INLINE i32v dot_q8(i32v sum, u8v w, i32v x) { return dot_s8(sum, (i32v)(w ^ 0x80), x); }
+INLINE i32v dot_q8(i32v sum, u8v w, quad x) {
+#if defined(__ARM_FEATURE_DOTPROD)
+  return dot_u7(sum, w ^ 0x80, x);
+#else
+  return sum + (i32v)vpaddq_s32(vpaddlq_s16(low_products(w ^ 0x80, x)), vpaddlq_s16(high_products(w ^ 0x80, x)));
+#endif
+}
+INLINE i32v q8_start(int32_t activation_sum) { (void)activation_sum; return (i32v){0}; }
+#else /* any processor, RVV too: 32-bit lanes times scalars */
+INLINE i32v dot_s8(i32v sum, i32v w, quad x) {
+  sum = sum + ((w << 24) >> 24) * x.byte[0];
+  sum = sum + ((w << 16) >> 24) * x.byte[1];
+  sum = sum + ((w << 8) >> 24) * x.byte[2];
+  return sum + (w >> 24) * x.byte[3];
+}
+INLINE i32v dot_u7(i32v sum, u8v w, quad x) { return dot_s8(sum, (i32v)w, x); }
+INLINE i32v dot_q8(i32v sum, u8v w, quad x) { return dot_s8(sum, (i32v)(w ^ 0x80), x); }
 INLINE i32v q8_start(int32_t activation_sum) { (void)activation_sum; return (i32v){0}; }
 #endif
 INLINE u8v low_nibbles(u8v q) { return q & 15; }
@@ -177,6 +217,8 @@ INLINE u8v fp4_plus_12(u8v n) {
       12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0, 12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0,
       12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0, 12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
   return (u8v)X86(shuffle_epi8)((ivec)load_bytes(table), (ivec)n);
+#elif defined(NEON)
+  return (u8v)vqtbl1q_u8((uint8x16_t){12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0}, (uint8x16_t)n);
 #else
   const u8v m = n & 7, twice = m - (u8v)(m > 4) - (u8v)(m > 5) - 3 * (u8v)(m > 6), minus = (u8v)((n & 8) != 0);
   return 12 + ((twice ^ minus) - minus);

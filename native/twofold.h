@@ -94,3 +94,48 @@ struct pool *tf_pool_new(int threads);
 void tf_pool_free(struct pool *pool);
 void pool_run(struct pool *pool, job *work, void *argument);
 void pool_barrier(struct pool *pool);
+
+/* Weight memory's work: the steps of a segment on values (segment.c). */
+enum step_kind { STEP_EMBED, STEP_RMS_NORM, STEP_QUANTISE, STEP_LINEAR, STEP_SWIGLU, STEP_ADD, STEP_WIDEN, STEP_NARROW };
+
+struct value {
+  int64_t offset;      /* of a plane, bytes from the start of the rows; -1: scratch */
+  int64_t width;       /* elements a row */
+  char *scratch;       /* f32 [rows][width], or int8 tiles */
+  struct scale *scale; /* of int8 tiles */
+};
+struct step {
+  int32_t kind, waits;
+  const struct value *a, *b, *out;
+  struct matrix weight;
+  float epsilon;
+  int32_t fine;    /* activations of 16 bits */
+  int32_t columns; /* shared out by columns, else by rows */
+  int32_t reserved;
+};
+struct segment_call {
+  struct pool *pool;
+  const struct level *level;
+  const struct step *step;
+  int64_t steps;
+  char *rows;
+  int64_t count;
+};
+void tf_segment(struct segment_call *call);
+
+/* Context memory's work: one layer (context.c). */
+struct context_call {
+  struct pool *pool;
+  const struct level *level;
+  const struct attention *attention;
+  const struct attend_call *rows;
+};
+void tf_context(const struct context_call *call);
+void tf_rotary(const int64_t *position, int64_t count, const float *frequency, int64_t half, float *cosine, float *sine);
+
+/* Packed weights (pack.c) and levels (dispatch.c). */
+int64_t tf_packed_bytes(int32_t format, int64_t rows, int64_t width);
+void tf_pack(struct pool *pool, int32_t format, const void *source, int64_t rows, int64_t width, int64_t row_bytes, void *packed);
+const char *tf_level_name(int i);
+const struct level *tf_level(const char *name);
+void tf_exponential(const struct level *level, const float *x, int64_t width, float *y);

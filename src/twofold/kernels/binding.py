@@ -1,4 +1,4 @@
-"""The native library's structs and functions as ctypes sees them: a mirror of native/twofold.h and segment.c."""
+"""The native library's structs and functions as ctypes sees them: a mirror of native/twofold.h."""
 
 import ctypes
 from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p
@@ -8,7 +8,7 @@ from twofold.native import library
 
 
 class Step(IntEnum):
-    """Kinds of steps, as native/segment.c numbers them."""
+    """Kinds of steps, as native/twofold.h numbers them."""
 
     EMBED = 0
     RMS_NORM = 1
