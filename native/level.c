@@ -36,6 +36,6 @@ extern const struct level NAME(LEVEL);
 const struct level NAME(LEVEL) = {
     .name = TEXT(LEVEL), .tile = TILE, .embed = embed, .rms_norm = rms_norm, .quantise = quantise,
     .swiglu = swiglu, .add = add, .widen = widen, .narrow = narrow, .linear = linear,
-    .rotate_append = rotate_append, .attend = attend, .exponential = exponential,
+    .rotate_append = rotate_append, .attend = attend, .conclude = conclude, .exponential = exponential,
     .read_all = read_all, .multiply = multiply,
 };

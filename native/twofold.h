@@ -49,8 +49,10 @@ struct tile { int64_t first, count; };
 struct attention {
   int64_t heads, kv_heads, head_dim;
   int64_t page_offset; /* bytes from the start of a page to this layer */
-  float scale;
-  int32_t interleaved; /* rotary pairs: (2i, 2i+1), else (i, i + head_dim/2) */
+  int64_t window;      /* a row sees its last `window` positions; 0: all */
+  const float *sinks;  /* [heads], or 0 */
+  float scale, soft_cap;
+  int32_t interleaved, reserved; /* rotary pairs: (2i, 2i+1), else (i, i + head_dim/2) */
 };
 /* The rows of one context call; `table[r]` lists the pages of row r's session, `position[r]` is its place. */
 struct attend_call {
@@ -62,9 +64,21 @@ struct attend_call {
   const float *cosine, *sine; /* [count][head_dim / 2] */
   const uint16_t *q, *k, *v;
   uint16_t *attended;
-  float *rotated; /* scratch [count][heads · head_dim] */
+  float *rotated; /* scratch [KV head][count][heads of its group][head_dim] */
 };
 enum { PAGE = 64, BLOCK = 16, MAX_HEAD_DIM = 256 };
+
+/* What one query gathers over one chunk of 64 positions, or over all chunks so far: f32 { maximum, sum, unused ..,
+ * value[head_dim] at RECORD }. A sum of 0: it has seen nothing. Records of a tile: [KV head][row][head of the group]. */
+enum { RECORD = 16 };
+/* Units `from` .. `to` - 1 of a tile: unit u is KV head u % kv_heads of chunk `chunk` + u / kv_heads, which is the order
+ * in memory. Their records are merged into `state` (which has room for one KV head's more), or, if `kept` is set, each
+ * unit's are left there one after the other, to be merged later in the same order. */
+struct run {
+  struct tile rows;
+  int64_t chunk, from, to;
+  float *state, *kept;
+};
 
 struct level {
   const char *name;
@@ -79,7 +93,9 @@ struct level {
   /* y[row][16 panel ..] = x · w for the rows of one tile; x is float rows or activations by format */
   void (*linear)(const struct matrix *w, int64_t panel, const float *x, struct activations xq, int fine, struct tile tile, float *y);
   void (*rotate_append)(const struct attention *a, const struct attend_call *c, int64_t row);
-  void (*attend)(const struct attention *a, const struct attend_call *c, int64_t row, int64_t rows, int64_t kv_head);
+  void (*attend)(const struct attention *a, const struct attend_call *c, const struct run *run);
+  /* merges what was kept into the state and writes `attended`, for records from .. to - 1 of the tile */
+  void (*conclude)(const struct attention *a, const struct attend_call *c, const struct run *run, int64_t from, int64_t to);
   void (*exponential)(const float *x, int64_t width, float *y);
   int64_t (*read_all)(const char *data, int64_t bytes);
   int64_t (*multiply)(int64_t rounds, const int8_t *x);

@@ -15,6 +15,7 @@ I64 = npt.NDArray[np.int64]
 f32 = np.float32
 CHUNK = 64  # positions of one softmax chunk
 _EXP = (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+_TANH = (2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
 _SINE = (-2.50507602534068634195e-08, 2.75573137070700676789e-06, -1.98412698298579493134e-04,
          8.33333333332248946124e-03, -1.66666666666666324348e-01)  # fmt: skip
 _COSINE = (2.08757232129817482790e-09, -2.75573143513906633035e-07, 2.48015872894767294178e-05,
@@ -34,6 +35,19 @@ def exp(x: F32) -> F32:
         p = (p * (r * r) + r) + f32(1)
         bits = p.view(np.int32) + (shifted.view(np.int32) << 23)
         result: F32 = np.where(x >= f32(-86), bits.view(np.float32), f32(0))
+        return result
+
+
+def tanh(x: F32) -> F32:
+    """Hyperbolic tangent, odd, within 2 units in the last place (Cephes below 0.625, else by the exponential)."""
+    with np.errstate(all="ignore"):
+        m = np.abs(x)
+        z = m * m
+        p = np.full_like(x, f32(-5.70498872745e-3))
+        for coefficient in _TANH:
+            p = p * z + f32(coefficient)
+        near, far = (p * z) * m + m, f32(1) - f32(2) / (exp(m + m) + f32(1))
+        result: F32 = np.copysign(np.where(m < f32(0.625), near, far), x)
         return result
 
 
@@ -110,29 +124,38 @@ def rotate(x: F32, cosine: F32, sine: F32, *, interleaved: bool) -> F32:
     return out
 
 
-def attend_chunk(q: F32, k: F16, v: F16) -> tuple[f32, f32, F32]:
-    """One chunk by itself: (maximum, sum of exponentials, weighted values f32[d]) of q f32[d], k and v f16[t, d]."""
+def attend_chunk(q: F32, k: F16, v: F16, first: int = 0, soft_cap: float = 0.0) -> tuple[f32, f32, F32]:
+    """One chunk by itself: (maximum, sum of exponentials, weighted values f32[d]) of q f32[d], k and v f16[t, d].
+
+    Places before `first` are not seen.
+    """
     scores = np.full(CHUNK, -np.inf, np.float32)
-    total = np.zeros(len(k), np.float32)
+    total = np.zeros(len(k) - first, np.float32)
     for d in range(q.shape[0]):
-        total = total + q[d] * k[:, d].astype(np.float32)
-    scores[: len(k)] = total
+        total = total + q[d] * k[first:, d].astype(np.float32)
+    scores[first : len(k)] = f32(soft_cap) * tanh(total / f32(soft_cap)) if soft_cap else total
     top = scores.max()
     weights = exp(scores - top)
     lanes = np.zeros(16, np.float32)
     for block in range(0, CHUNK, 16):
         lanes = lanes + weights[block : block + 16]
     mixed = np.zeros(v.shape[1], np.float32)
-    for t in range(len(v)):
+    for t in range(first, len(v)):
         mixed = mixed + weights[t] * v[t].astype(np.float32)
     return top, f32(tree_sum(lanes)), mixed
 
 
-def attend(q: F32, k: F16, v: F16) -> F32:
-    """Attention of one query head q f32[d] over k and v f16[t, d]: chunks of 64 positions merged in order."""
-    top, total, value = f32(-np.inf), f32(0), np.zeros(v.shape[1], np.float32)
-    for start in range(0, len(k), CHUNK):
-        chunk_top, chunk_sum, chunk_value = attend_chunk(q, k[start : start + CHUNK], v[start : start + CHUNK])
+def attend(q: F32, k: F16, v: F16, *, window: int = 0, soft_cap: float = 0.0, sink: float | None = None) -> F32:
+    """Attention of one query head q f32[d] over k and v f16[t, d]: chunks of 64 positions merged in order.
+
+    The last `window` positions are seen (0: all); a `sink` is a position before the first, without a value.
+    """
+    top, total = (f32(-np.inf), f32(0)) if sink is None else (f32(sink), f32(1))
+    value = np.zeros(v.shape[1], np.float32)
+    unseen = max(0, len(k) - window) if window else 0
+    for start in range(unseen // CHUNK * CHUNK, len(k), CHUNK):
+        part = slice(start, start + CHUNK)
+        chunk_top, chunk_sum, chunk_value = attend_chunk(q, k[part], v[part], max(0, unseen - start), soft_cap)
         if chunk_top > top:
             before, now = exp(np.array([top - chunk_top], np.float32))[0], f32(1)
             top = chunk_top

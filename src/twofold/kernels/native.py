@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from twofold.cache.pages import PAGE_POSITIONS
 from twofold.errors import ConfigurationError, DeviceError, InternalError, ModelError
 from twofold.kernels.base import Capabilities, PagePool, Progress, page_layout
 from twofold.kernels.binding import (
@@ -236,10 +237,18 @@ class NativeContext:
         self._layers = manifest.layers
         if max((a.head_dim for a in manifest.layers), default=0) > MAX_HEAD_DIM:
             raise ModelError(f"heads wider than {MAX_HEAD_DIM} are not supported by the native kernels")
+        self._sinks = [np.array(a.sinks, np.float32) for a in manifest.layers]
         self._attention = [
-            AttentionStruct(a.heads, a.kv_heads, a.head_dim, offset, a.scale, a.rotary.interleaved)
-            for a, offset in zip(manifest.layers, offsets, strict=True)
-        ]
+            AttentionStruct(
+                a.heads, a.kv_heads, a.head_dim, offset, a.window, sinks.ctypes.data if a.sinks else None,
+                a.scale, a.soft_cap, a.rotary.interleaved, 0,
+            )
+            for a, sinks, offset in zip(manifest.layers, self._sinks, offsets, strict=True)
+        ]  # fmt: skip
+        self._scratch_floats = self._scratch_needed(
+            min(len(pool.memory), -(-manifest.context_length // PAGE_POSITIONS))
+        )
+        self._scratch = np.empty(self._scratch_floats + ALIGN // 4, np.float32)  # given by the system as it is touched
         self._positions = np.zeros(rows, np.int64)
         self._tables = np.zeros(rows, np.uint64)
         self._kept: list[npt.NDArray[np.int32]] = []
@@ -247,6 +256,12 @@ class NativeContext:
         widest = max((a.heads * a.head_dim for a in manifest.layers), default=1)
         self._rotated = np.zeros((rows, widest), np.float32)
         self._calls: dict[int, list[tuple[ContextCall, AttendCall, int]]] = {}
+
+    def _scratch_needed(self, chunks: int) -> int:
+        """Floats that any layer needs while a session of `chunks` chunks is shared over the threads."""
+        native, addresses = self._native, [ctypes.addressof(attention) for attention in self._attention]
+        sizes = [native.functions.context_scratch(native.level, a, native.threads, chunks) for a in addresses]
+        return max(sizes, default=0)
 
     def place(self, positions: Sequence[int], tables: Sequence[npt.NDArray[np.int32]]) -> None:
         """Say what the rows of the next step are, and make their rotary tables."""
@@ -273,6 +288,7 @@ class NativeContext:
     def _prepare(self, rows: Rows) -> list[tuple[ContextCall, AttendCall, int]]:
         calls = []
         planes = [rows[name].ctypes.data for name in ("q", "k", "v", "attended")]
+        scratch = -(-self._scratch.ctypes.data // ALIGN) * ALIGN
         for layer, attention in zip(self._layers, self._attention, strict=True):
             rotary = self._angles[layer.rotary.frequencies]
             attend = AttendCall(
@@ -281,8 +297,9 @@ class NativeContext:
                 *planes, self._rotated.ctypes.data,
             )  # fmt: skip
             call = ContextCall(
-                self._native.pool, self._native.level, ctypes.addressof(attention), ctypes.pointer(attend)
-            )
+                self._native.pool, self._native.level, ctypes.addressof(attention), ctypes.pointer(attend),
+                self._native.threads, scratch, self._scratch_floats,
+            )  # fmt: skip
             calls.append((call, attend, ctypes.addressof(call)))
         self._calls[rows.address] = calls
         return calls

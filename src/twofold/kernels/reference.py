@@ -104,8 +104,9 @@ class ReferenceContext:
             q = arithmetic.rotate(q, cosine[r], sine[r], interleaved=what.rotary.interleaved) * np.float32(what.scale)
             for head in range(what.heads):
                 keys, values = self._cached(layer, what, r, head // (what.heads // what.kv_heads))
-                out = arithmetic.attend(q[head], keys, values).astype(np.float16)
-                rows["attended"][r, head * what.head_dim : (head + 1) * what.head_dim] = out
+                sink = what.sinks[head] if what.sinks else None
+                out = arithmetic.attend(q[head], keys, values, window=what.window, soft_cap=what.soft_cap, sink=sink)
+                rows["attended"][r, head * what.head_dim : (head + 1) * what.head_dim] = out.astype(np.float16)
 
     def close(self) -> None:
         """Nothing to give back: the pool is the caller's."""

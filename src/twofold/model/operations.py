@@ -97,6 +97,11 @@ class Attention(msgspec.Struct, frozen=True, tag=True):
     Takes planes q f16[n, heads · head_dim], k and v f16[n, kv_heads · head_dim]; gives attended
     f16[n, heads · head_dim]. Grouped heads: query head h reads KV head h // (heads / kv_heads)
     (Ainslie et al. 2023, arXiv 2305.13245).
+
+    `window`: a row sees its last `window` positions, itself among them (Beltagy et al. 2020, arXiv 2004.05150);
+    0: all. `soft_cap`: scores become cap · tanh(score / cap) (Gemma Team 2024, arXiv 2408.00118); 0: none.
+    `sinks`: a logit for each query head that joins the softmax's sum and has no value (OpenAI 2025,
+    arXiv 2508.10925); empty: none. All three are f32 values.
     """
 
     heads: int
@@ -104,6 +109,9 @@ class Attention(msgspec.Struct, frozen=True, tag=True):
     head_dim: int
     scale: float
     rotary: Rotary
+    window: int = 0
+    soft_cap: float = 0.0
+    sinks: tuple[float, ...] = ()
 
     @property
     def context_bytes(self) -> int:
