@@ -22,29 +22,42 @@ INLINE uint16_t *block_of(const struct attention *a, const struct attend_call *c
   return (uint16_t *)(page + a->page_offset) + (kv_head * (PAGE / BLOCK) + block) * (2 * BLOCK * a->head_dim);
 }
 
+/* y = x turned: every element times its cosine plus its partner times its signed sine; elements past the rotary
+ * dimensions as they are. Lanes are dimensions. */
 INLINE void rotate(const struct attention *a, const uint16_t *x, const float *cosine, const float *sine, float *y) {
-  const int64_t half = a->head_dim / 2, step = a->interleaved ? 2 : 1, apart = a->interleaved ? 1 : half;
-  for (int64_t i = 0; i < half; i++) {
-    const float p = half_to_float(x[i * step]), q = half_to_float(x[i * step + apart]);
-    y[i * step] = p * cosine[i] - q * sine[i];
-    y[i * step + apart] = q * cosine[i] + p * sine[i];
+  const int64_t n = a->dimensions, vectors = n / LANES * LANES;
+  uint16_t partner[MAX_HEAD_DIM];
+  if (a->interleaved) {
+    for (int64_t i = 0; i < n; i += 2) {
+      uint32_t pair;
+      memcpy(&pair, x + i, 4);
+      pair = pair << 16 | pair >> 16;
+      memcpy(partner + i, &pair, 4);
+    }
+  } else {
+    memcpy(partner, x + n / 2, (size_t)n);
+    memcpy(partner + n / 2, x, (size_t)n);
   }
+  for (int64_t d = 0; d < vectors; d += LANES)
+    store(y + d, load_half(x + d) * load(cosine + d) + load_half(partner + d) * load(sine + d));
+  for (int64_t d = vectors; d < n; d++) y[d] = half_to_float(x[d]) * cosine[d] + half_to_float(partner[d]) * sine[d];
+  for (int64_t d = n; d < a->head_dim; d++) y[d] = half_to_float(x[d]);
 }
 
 static void rotate_append(const struct attention *a, const struct attend_call *c, int64_t row) {
-  const int64_t dim = a->head_dim, position = c->position[row], t = position % BLOCK;
-  const float *cosine = c->cosine + row * (dim / 2), *sine = c->sine + row * (dim / 2);
-  const int64_t share = a->heads / a->kv_heads;
-  float turned[MAX_HEAD_DIM];
+  const int64_t dim = a->head_dim, share = a->heads / a->kv_heads, position = c->position[row], t = position % BLOCK;
+  const float *cosine = c->cosine + row * a->dimensions, *sine = c->sine + row * a->dimensions;
   for (int64_t h = 0; h < a->heads; h++) {
     float *q = c->rotated + ((h / share * c->count + row) * share + h % share) * dim;
     rotate(a, c->q + (row * a->heads + h) * dim, cosine, sine, q);
-    for (int64_t d = 0; d < dim; d++) q[d] = q[d] * a->scale;
+    for (int64_t d = 0; d < dim; d += LANES) store(q + d, load(q + d) * splat(a->scale));
   }
   for (int64_t h = 0; h < a->kv_heads; h++) {
-    uint16_t *keys = block_of(a, c, row, h, position), *values = keys + BLOCK * dim;
+    uint16_t *keys = block_of(a, c, row, h, position), *values = keys + BLOCK * dim, narrowed[MAX_HEAD_DIM];
+    float turned[MAX_HEAD_DIM];
     rotate(a, c->k + (row * a->kv_heads + h) * dim, cosine, sine, turned);
-    for (int64_t d = 0; d < dim; d++) keys[d * BLOCK + t] = float_to_half(turned[d]);
+    for (int64_t d = 0; d < dim; d += LANES) store_half(narrowed + d, load(turned + d));
+    for (int64_t d = 0; d < dim; d++) keys[d * BLOCK + t] = narrowed[d];
     memcpy(values + t * dim, c->v + (row * a->kv_heads + h) * dim, 2 * (size_t)dim);
   }
 }

@@ -182,14 +182,19 @@ static void sine_cosine(double x, double *sine, double *cosine) {
   }
 }
 
-/* cosine, sine [count][half] f32 of position · frequency, the product rounded to f32 first. */
-EXPORT void tf_rotary(const int64_t *position, int64_t count, const float *frequency, int64_t half, float *cosine, float *sine) {
-  for (int64_t r = 0; r < count; r++)
-    for (int64_t i = 0; i < half; i++) {
-      const float angle = (float)position[r] * frequency[i];
+struct rotary { const float *frequency; int64_t pairs; float magnitude; int32_t interleaved; };
+
+/* cosine, sine [count][2 · pairs] of position · frequency, the product rounded to f32 first, times the magnitude: for
+ * each element of a head, the sine of a pair's first element negated. */
+EXPORT void tf_rotary(const struct rotary *rotary, const int64_t *position, int64_t count, float *cosine, float *sine) {
+  const int64_t pairs = rotary->pairs, step = rotary->interleaved ? 2 : 1, apart = rotary->interleaved ? 1 : pairs;
+  for (int64_t r = 0; r < count; r++, cosine += 2 * pairs, sine += 2 * pairs)
+    for (int64_t i = 0; i < pairs; i++) {
+      const float angle = (float)position[r] * rotary->frequency[i];
       double s, c;
       sine_cosine((double)angle, &s, &c);
-      cosine[r * half + i] = (float)c;
-      sine[r * half + i] = (float)s;
+      cosine[i * step] = cosine[i * step + apart] = (float)c * rotary->magnitude;
+      sine[i * step + apart] = (float)s * rotary->magnitude;
+      sine[i * step] = -sine[i * step + apart];
     }
 }

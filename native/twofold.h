@@ -52,7 +52,7 @@ struct attention {
   int64_t window;      /* a row sees its last `window` positions; 0: all */
   const float *sinks;  /* [heads], or 0 */
   float scale, soft_cap;
-  int32_t interleaved, reserved; /* rotary pairs: (2i, 2i+1), else (i, i + head_dim/2) */
+  int32_t interleaved, dimensions; /* rotary pairs among the first `dimensions`: (2i, 2i+1), else (i, i + dimensions/2) */
 };
 /* The rows of one context call; `table[r]` lists the pages of row r's session, `position[r]` is its place. */
 struct attend_call {
@@ -61,7 +61,7 @@ struct attend_call {
   const int32_t *const *table;
   char *pool;
   int64_t page_bytes;
-  const float *cosine, *sine; /* [count][head_dim / 2] */
+  const float *cosine, *sine; /* [count][dimensions], of each element; the first of a pair has minus the sine */
   const uint16_t *q, *k, *v;
   uint16_t *attended;
   float *rotated; /* scratch [KV head][count][heads of its group][head_dim] */

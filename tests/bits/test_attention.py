@@ -37,6 +37,12 @@ VARIANTS = {
     "sinks": attention(sinks=(0.5, -3.0, 9.0, 0.0, 1.25, -60.0)),
     "all three": attention(window=100, soft_cap=2.5, sinks=(0.5, -3.0, 9.0, 0.0, 1.25, -60.0)),
     "more heads than sums side by side": attention(heads=26, kv_heads=2, head_dim=16, window=33),
+    "interleaved pairs": attention(head_dim=48, rotary=Rotary((1.0, 0.3, 0.01) * 8, interleaved=True)),
+    "a part of the head": attention(head_dim=48, rotary=Rotary((1.0, 0.3, 0.01, 0.5, 0.2), interleaved=False)),
+    "a part of the head, interleaved": attention(
+        head_dim=80, rotary=Rotary((1.0, 0.3, 0.01, 0.5, 0.2) * 3, interleaved=True, magnitude=1.1875)
+    ),
+    "no rotary embedding": attention(rotary=Rotary((), interleaved=False)),
     "one KV head": attention(heads=5, kv_heads=1, head_dim=80),
 }
 

@@ -1,5 +1,6 @@
 """The native backend equals the NumPy reference, bit for bit, at every vector level of this machine."""
 
+import ctypes
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from engines import LEVELS, all_logits, engine, native, some_tokens
 from tiny_gguf import TinyLlama, write_tiny_llama
 
 from twofold.kernels import arithmetic
-from twofold.kernels.binding import Functions
+from twofold.kernels.binding import Functions, RotaryStruct
 from twofold.model.format import BF16, F16, F32, FORMATS, Q4_0, Q4_1, Q8_0
 
 SHAPES = {
@@ -77,11 +78,15 @@ def test_exponential_equals_the_reference_for_every_kind_of_float(level: str) ->
 def test_rotary_tables_equal_the_reference() -> None:
     positions = np.array([0, 1, 2, 63, 64, 1000, 8191, 131071, 1 << 20], np.int64)
     frequencies = (1e5 ** (-np.arange(32) / 32)).astype(np.float32)
-    cosine, sine = np.empty((9, 32), np.float32), np.empty((9, 32), np.float32)
-    Functions().rotary(positions.ctypes.data, 9, frequencies.ctypes.data, 32, cosine.ctypes.data, sine.ctypes.data)
-    expected = arithmetic.rotary_angles(positions, frequencies)
-    assert np.array_equal(cosine.view(np.uint32), expected[0].view(np.uint32))
-    assert np.array_equal(sine.view(np.uint32), expected[1].view(np.uint32))
+    cosine, sine = np.empty((9, 64), np.float32), np.empty((9, 64), np.float32)
+    for interleaved, magnitude in ((True, 1.0), (False, 1.25)):
+        rotary = RotaryStruct(frequencies.ctypes.data, 32, magnitude, interleaved)
+        Functions().rotary(ctypes.addressof(rotary), positions.ctypes.data, 9, cosine.ctypes.data, sine.ctypes.data)
+        expected = arithmetic.rotary_angles(positions, frequencies, magnitude)
+        first, second = (slice(0, 64, 2), slice(1, 64, 2)) if interleaved else (slice(0, 32), slice(32, 64))
+        for place, sign in ((first, -1), (second, 1)):
+            assert np.array_equal(cosine[:, place].view(np.uint32), expected[0].view(np.uint32))
+            assert np.array_equal(sine[:, place].view(np.uint32), (sign * expected[1]).view(np.uint32))
 
 
 def test_smollm2_equals_the_reference(smollm2_path: Path) -> None:

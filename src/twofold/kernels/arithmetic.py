@@ -93,8 +93,11 @@ def swiglu(gate: F32, up: F32) -> F32:
     return gate / (exp(-gate) + f32(1)) * up
 
 
-def rotary_angles(positions: I64, frequencies: F32) -> tuple[F32, F32]:
-    """(cosine, sine) f32[n, len(frequencies)] of position · frequency, the product rounded to f32 first."""
+def rotary_angles(positions: I64, frequencies: F32, magnitude: float = 1.0) -> tuple[F32, F32]:
+    """(cosine, sine) f32[n, len(frequencies)] of position · frequency, the product rounded to f32 first.
+
+    Both are rounded to f32, then multiplied by `magnitude`.
+    """
     angle = (positions.astype(np.float32)[:, None] * frequencies[None, :]).astype(np.float64)
     shifted = angle * 0.63661977236758134 + 6755399441055744.0
     n = shifted - 6755399441055744.0
@@ -110,14 +113,15 @@ def rotary_angles(positions: I64, frequencies: F32) -> tuple[F32, F32]:
     quadrant = shifted.view(np.int64) & 3
     cosine = np.choose(quadrant, (c, -s, -c, s))
     sine = np.choose(quadrant, (s, c, -s, -c))
-    return cosine.astype(np.float32), sine.astype(np.float32)
+    return cosine.astype(np.float32) * f32(magnitude), sine.astype(np.float32) * f32(magnitude)
 
 
 def rotate(x: F32, cosine: F32, sine: F32, *, interleaved: bool) -> F32:
-    """Rotary embedding of x f32[heads, d] by one position's cosine and sine f32[d/2]."""
-    half = x.shape[1] // 2
-    first, second = (slice(0, None, 2), slice(1, None, 2)) if interleaved else (slice(0, half), slice(half, None))
-    out = np.empty_like(x)
+    """Rotary embedding of x f32[heads, d] by one position's cosine and sine f32[pairs]; the rest of d is unchanged."""
+    half = len(cosine)
+    even, odd = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
+    first, second = (even, odd) if interleaved else (slice(0, half), slice(half, 2 * half))
+    out = x.copy()
     p, q = x[:, first], x[:, second]
     out[:, first] = p * cosine - q * sine
     out[:, second] = q * cosine + p * sine

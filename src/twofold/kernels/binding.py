@@ -79,7 +79,18 @@ class AttentionStruct(ctypes.Structure):
         ("scale", c_float),
         ("soft_cap", c_float),
         ("interleaved", c_int32),
-        ("reserved", c_int32),
+        ("dimensions", c_int32),
+    )
+
+
+class RotaryStruct(ctypes.Structure):
+    """`struct rotary`: frequencies of rotary pairs."""
+
+    _fields_ = (
+        ("frequency", c_void_p),
+        ("pairs", c_int64),
+        ("magnitude", c_float),
+        ("interleaved", c_int32),
     )
 
 
@@ -132,7 +143,7 @@ class Functions:
         self.segment = _typed(lib.tf_segment, None, c_void_p)
         self.context = _typed(lib.tf_context, None, c_void_p)
         self.context_scratch = _typed(lib.tf_context_scratch, c_int64, c_void_p, c_void_p, c_int64, c_int64)
-        self.rotary = _typed(lib.tf_rotary, None, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p)
+        self.rotary = _typed(lib.tf_rotary, None, c_void_p, c_void_p, c_int64, c_void_p, c_void_p)
         self.read = _typed(lib.tf_read, None, c_void_p, c_void_p, c_void_p, c_int64)
         self.multiply = _typed(lib.tf_multiply, c_int64, c_void_p, c_void_p, c_int64)
         self.exponential = _typed(lib.tf_exponential, None, c_void_p, c_void_p, c_int64, c_void_p)

@@ -93,7 +93,9 @@ class ReferenceContext:
         """Rotate, append, attend: planes q, k, v → attended."""
         what = self._layers[layer]
         frequencies = np.array(what.rotary.frequencies, np.float32)
-        cosine, sine = arithmetic.rotary_angles(np.array(self._positions[:count], np.int64), frequencies)
+        cosine, sine = arithmetic.rotary_angles(
+            np.array(self._positions[:count], np.int64), frequencies, what.rotary.magnitude
+        )
         shape = (-1, what.head_dim)
         for r in range(count):
             k = rows["k"][r].astype(np.float32).reshape(shape)

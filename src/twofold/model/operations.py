@@ -83,12 +83,19 @@ WeightOperation = Embed | RMSNorm | Linear | SwiGLU | Add
 class Rotary(msgspec.Struct, frozen=True):
     """Rotary position embedding (Su et al. 2021, arXiv 2104.09864); context parameters only.
 
-    `frequencies` f32[head_dim / 2], radians a position. `interleaved`: the pair i is (2i, 2i+1), else it is
-    (i, i + head_dim / 2).
+    `frequencies` f32 of the pairs, radians a position; the first `dimensions` elements of a head are turned, the rest
+    passes through. `interleaved`: the pair i is (2i, 2i+1), else it is (i, i + dimensions / 2). Cosine and sine are
+    multiplied by `magnitude` f32.
     """
 
     frequencies: tuple[float, ...]
     interleaved: bool
+    magnitude: float = 1.0
+
+    @property
+    def dimensions(self) -> int:
+        """Elements of a head that are turned: two a pair."""
+        return 2 * len(self.frequencies)
 
 
 class Attention(msgspec.Struct, frozen=True, tag=True):
