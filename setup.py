@@ -22,7 +22,7 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefe
 LEVELS = {"portable": ["-DPORTABLE"]}
 if platform.machine() in ("x86_64", "AMD64"):
     LEVELS |= {"sse2": [], "avx2": AVX2, "avx512": AVX512, "avx512vnni": [*AVX512, "-mavx512vnni"]}
-INCLUDED = {"attend.c", "limits.c", "linear.c", "rows.c", "level.c"}  # by level.c, once a level
+INCLUDED = {"attend.c", "head.c", "limits.c", "linear.c", "rows.c", "level.c"}  # by level.c, once a level
 
 
 def compiler() -> list[str]:

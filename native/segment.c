@@ -3,7 +3,8 @@
  * rows, so the number of threads never changes a bit; `waits` marks the steps that need what others made. */
 #include "twofold.h"
 
-enum step_kind { STEP_EMBED, STEP_RMS_NORM, STEP_QUANTISE, STEP_LINEAR, STEP_SWIGLU, STEP_ADD, STEP_WIDEN, STEP_NARROW };
+enum step_kind { STEP_EMBED, STEP_RMS_NORM, STEP_QUANTISE, STEP_LINEAR, STEP_SWIGLU, STEP_ADD, STEP_WIDEN, STEP_NARROW, STEP_TOP,
+                 STEP_GATHER, STEP_LOG_SUM_EXP };
 
 struct value {
   int64_t offset;      /* of a plane, bytes from the start of the rows; -1: scratch */
@@ -50,6 +51,9 @@ static void row_step(const struct segment_call *c, const struct step *s, int64_t
     case STEP_SWIGLU: k->swiglu(x, (const float *)at(c, s->b, row, 4), s->a->width, y); break;
     case STEP_ADD: k->add(x, (const float *)at(c, s->b, row, 4), s->a->width, y); break;
     case STEP_WIDEN: k->widen((const uint16_t *)at(c, s->a, row, 2), s->a->width, y); break;
+    case STEP_TOP: k->top(x, s->a->width, s->out->width, (int32_t *)y); break;
+    case STEP_GATHER: k->gather(x, s->a->width, (const int32_t *)at(c, s->b, row, 4), s->b->width, y); break;
+    case STEP_LOG_SUM_EXP: k->log_sum_exp(x, s->a->width, y); break;
     default: k->narrow(x, s->a->width, (uint16_t *)at(c, s->out, row, 2)); break;
   }
 }

@@ -97,6 +97,9 @@ struct level {
   /* merges what was kept into the state and writes `attended`, for records from .. to - 1 of the tile */
   void (*conclude)(const struct attention *a, const struct attend_call *c, const struct run *run, int64_t from, int64_t to);
   void (*exponential)(const float *x, int64_t width, float *y);
+  void (*top)(const float *x, int64_t width, int64_t k, int32_t *ids);
+  void (*gather)(const float *x, int64_t width, const int32_t *ids, int64_t k, float *y);
+  void (*log_sum_exp)(const float *x, int64_t width, float *y);
   int64_t (*read_all)(const char *data, int64_t bytes);
   int64_t (*multiply)(int64_t rounds, const int8_t *x);
 };

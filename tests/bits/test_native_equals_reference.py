@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engines import LEVELS, all_logits, engine, native, some_tokens
+from one_operation import CASES, Case, one_operation
+from segment_runner import Runner
 from tiny_gguf import TinyLlama, write_tiny_llama
 
 from twofold.kernels import arithmetic
 from twofold.kernels.binding import Functions, RotaryStruct
+from twofold.kernels.reference import Reference
 from twofold.model.format import BF16, F16, F32, FORMATS, Q4_0, Q4_1, Q8_0
+from twofold.wire.rows import Layout
 
 SHAPES = {
     **{f.name: TinyLlama(hidden=256, ffn=256, matrices=f, formats={"token_embd": f}) for f in FORMATS},
@@ -42,6 +46,20 @@ def test_logits_equal_the_reference_at_every_level(name: str, tmp_path: Path) ->
     for level in LEVELS:
         with native(threads=2, level=level) as backend, engine(path, backend) as fast:
             assert np.array_equal(all_logits(fast, tokens), expected), level
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_every_context_free_operation_equals_the_reference_at_every_level(case: Case) -> None:
+    model, tensors = one_operation(case)
+    layout = Layout(model.manifest)
+    slow = Runner(model, Reference().weights(model, tensors, [case.segment], layout), layout)
+    rows = slow.random_rows(case.segment, 17, seed=2)
+    expected = slow.run(case.segment, rows)
+    for level in LEVELS:
+        with native(threads=2, level=level) as backend:
+            kernels = backend.weights(model, tensors, [case.segment], layout)
+            assert Runner(model, kernels, layout).run(case.segment, rows) == expected, level
+            kernels.close()
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -112,3 +112,26 @@ def test_attention_is_defined_by_chunks_that_can_be_computed_apart() -> None:
         top = max(top, chunk_top)
         total, value = total * before + chunk_sum * now, value * before + chunk_value * now
     assert np.array_equal((value / total).view(np.uint32), arithmetic.attend(q, k, v).view(np.uint32))
+
+
+def test_top_is_the_head_of_the_row_sorted_by_value_then_id() -> None:
+    x = rng().integers(-20, 20, (5, 300)).astype(np.float32)  # many equals
+    expected = [sorted(range(300), key=lambda i: (-row[i], i))[:64] for row in x]
+    assert arithmetic.top(x, 64).tolist() == expected
+    assert arithmetic.gather(x, np.array(expected)).tolist() == [
+        [row[i] for i in ids] for row, ids in zip(x, expected, strict=True)
+    ]
+
+
+def test_log_sum_exp_is_close_to_float64() -> None:
+    x = (rng().standard_normal((6, 1001)) * np.array([[0], [1], [5], [20], [300], [1e-6]])).astype(np.float32)
+    wide = x.astype(np.float64)
+    exact = np.logaddexp.reduce(wide, axis=1, keepdims=True)
+    assert np.allclose(arithmetic.log_sum_exp(x), exact, rtol=3e-7, atol=0)
+    one = np.array([[3.5]], np.float32)
+    assert arithmetic.log_sum_exp(one) == one
+
+
+def test_logarithm_is_accurate_at_every_binade() -> None:
+    x = np.concatenate([rng().uniform(1, 4, 10_000), 2.0 ** np.arange(40), 1 + 2.0 ** -np.arange(1, 30)])
+    assert np.allclose(arithmetic.log(x), np.log(x), rtol=2**-48, atol=2**-50)

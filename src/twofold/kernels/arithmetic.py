@@ -10,6 +10,7 @@ import numpy.typing as npt
 F32 = npt.NDArray[np.float32]
 F16 = npt.NDArray[np.float16]
 I32 = npt.NDArray[np.int32]
+F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 f32 = np.float32
@@ -68,6 +69,45 @@ def rms_norm(x: F32, weight: F32, epsilon: float) -> F32:
     inverse = f32(1) / np.sqrt(total / f32(x.shape[1]) + f32(epsilon))
     normed: F32 = (x * inverse[:, None]) * weight
     return normed
+
+
+def top(x: F32, k: int) -> I64:
+    """Ids i64[n, k] of the k largest values of each row f32[n, V], by falling value, then by rising id."""
+    return np.argsort(-x, axis=1, kind="stable")[:, :k]
+
+
+def gather(x: F32, ids: I64) -> F32:
+    """x[ids] f32[n, k] of each row f32[n, V] for ids i64[n, k]; 0 for an id outside the row."""
+    found: F32 = np.where(
+        (ids >= 0) & (ids < x.shape[1]), np.take_along_axis(x, ids.clip(0, x.shape[1] - 1), axis=1), 0
+    )
+    return found.astype(np.float32)
+
+
+def log(x: F64) -> F64:
+    """Natural logarithm of x >= 1 in f64, within 2^-50 of its value: 2 atanh((m - 1) / (m + 1)) for x = 2^e · m."""
+    mantissa, exponent = np.frexp(x)
+    low = mantissa * 2 <= 1.4142135623730951
+    m, e = np.where(low, mantissa * 2, mantissa), np.where(low, exponent - 1, exponent)
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    p = np.full_like(z, 1.0 / 17.0)
+    for n in range(15, 1, -2):
+        p = p * z + 1.0 / n
+    result: F64 = e * 0.6931471805599453 + (2.0 * s + 2.0 * s * (z * p))
+    return result
+
+
+def log_sum_exp(x: F32) -> F32:
+    """log(sum(exp(x))) f32[n, 1] of rows f32[n, V]; exponentials are summed in 16 lanes, element k in lane k mod 16."""
+    most = x.max(1, keepdims=True)
+    padded = np.full((len(x), -(-x.shape[1] // 16) * 16), -np.inf, np.float32)
+    padded[:, : x.shape[1]] = x
+    lanes = np.zeros((len(x), 16), np.float32)
+    for k in range(0, padded.shape[1], 16):
+        lanes = lanes + exp(padded[:, k : k + 16] - most)
+    result: F32 = most + log(tree_sum(lanes)[:, None].astype(np.float64)).astype(np.float32)
+    return result
 
 
 LEVELS = {8: f32(127), 16: f32(32512)}  # 32512 = 127 · 256: both bytes of a 16-bit activation fit int8

@@ -18,6 +18,9 @@ class Step(IntEnum):
     ADD = 5
     WIDEN = 6
     NARROW = 7
+    TOP = 8
+    GATHER = 9
+    LOG_SUM_EXP = 10
 
 
 class MatrixStruct(ctypes.Structure):

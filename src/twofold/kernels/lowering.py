@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from twofold.errors import InternalError
 from twofold.kernels.binding import Step
-from twofold.model.operations import Add, Embed, Linear, RMSNorm, SwiGLU, WeightOperation
+from twofold.model.operations import Add, Embed, Gather, Linear, LogSumExp, RMSNorm, SwiGLU, Top, WeightOperation
 from twofold.model.segment import Segment
 
 
@@ -63,7 +63,7 @@ class Lowering:
                 self._emit(LoweredStep(Step.WIDEN, buffer, wide))
                 buffer = wide
             self._values[plane.name] = buffer
-        direct = {plane.name for plane in self.segment.cut.gives if plane.dtype == "f32"}
+        direct = {plane.name for plane in self.segment.cut.gives if plane.dtype != "f16"}
         for index, operation in enumerate(self.segment.operations):
             last = all(later.out != operation.out for later in self.segment.operations[index + 1 :])
             self._lower(operation, plane=operation.out if last and operation.out in direct else None)
@@ -114,10 +114,23 @@ class Lowering:
             case Add():
                 a, b = self._values[operation.a], self._values[operation.b]
                 step = LoweredStep(Step.ADD, a, Buffer(operation.out, a.width, plane), b=b)
+            case Top() | Gather() | LogSumExp():
+                step = self._head(operation, plane)
         self._emit(step)
         self._values[operation.out] = step.out
         for bits in (8, 16):
             self._rounded.pop((operation.out, bits), None)
+
+    def _head(self, operation: Top | Gather | LogSumExp, plane: str | None) -> LoweredStep:
+        x = self._values[operation.x]
+        match operation:
+            case Top():
+                return LoweredStep(Step.TOP, x, Buffer(operation.out, operation.k, plane))
+            case Gather():
+                ids = self._values[operation.ids]
+                return LoweredStep(Step.GATHER, x, Buffer(operation.out, ids.width, plane), b=ids)
+            case LogSumExp():
+                return LoweredStep(Step.LOG_SUM_EXP, x, Buffer(operation.out, 1, plane))
 
     def _round(self, name: str, bits: int) -> Buffer:
         """The value as integers, rounded once for all who read it."""

@@ -16,9 +16,12 @@ from twofold.model.operations import (
     Add,
     Attention,
     Embed,
+    Gather,
     Linear,
+    LogSumExp,
     RMSNorm,
     SwiGLU,
+    Top,
     WeightOperation,
     weight_of,
 )
@@ -65,10 +68,22 @@ class ReferenceWeights:
                 return arithmetic.rms_norm(values[operation.x], weight, operation.epsilon)
             case Linear():
                 return self._weights[operation.weight].linear(values[operation.x], operation.activation_bits)
-            case SwiGLU():
-                return arithmetic.swiglu(values[operation.gate], values[operation.up])
-            case Add():
-                return values[operation.a] + values[operation.b]
+            case _:
+                return _weightless(operation, values)
+
+
+def _weightless(operation: SwiGLU | Add | Top | Gather | LogSumExp, values: dict[str, F32]) -> F32:
+    match operation:
+        case SwiGLU():
+            return arithmetic.swiglu(values[operation.gate], values[operation.up])
+        case Add():
+            return values[operation.a] + values[operation.b]
+        case Top():
+            return arithmetic.top(values[operation.x], operation.k).astype(np.float32)
+        case Gather():
+            return arithmetic.gather(values[operation.x], values[operation.ids].astype(np.int64))
+        case LogSumExp():
+            return arithmetic.log_sum_exp(values[operation.x])
 
 
 def _widened(plane: npt.NDArray[np.generic]) -> F32:

@@ -77,7 +77,30 @@ class Add(msgspec.Struct, frozen=True, tag=True):
     out: str
 
 
-WeightOperation = Embed | RMSNorm | Linear | SwiGLU | Add
+class Top(msgspec.Struct, frozen=True, tag=True):
+    """out[n, k] i32: where the k largest of x[n, V] f32 stand, by falling value, the lower first among equals."""
+
+    x: str
+    k: int
+    out: str
+
+
+class Gather(msgspec.Struct, frozen=True, tag=True):
+    """out[n, k] f32 = x[ids]: of each row of x[n, V] the values at ids[n, k] i32; 0 for an id outside the row."""
+
+    x: str
+    ids: str
+    out: str
+
+
+class LogSumExp(msgspec.Struct, frozen=True, tag=True):
+    """out[n, 1] f32 = log(sum(exp(x[n, V]))): what turns a logit into a log-probability."""
+
+    x: str
+    out: str
+
+
+WeightOperation = Embed | RMSNorm | Linear | SwiGLU | Add | Top | Gather | LogSumExp
 
 
 class Rotary(msgspec.Struct, frozen=True):
@@ -134,6 +157,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("linear", Side.CONTEXT_FREE, "[n,K] → f32[n,R]", "R1: this row and fixed weights"),
     Kind("swiglu", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
     Kind("add", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
+    Kind("top", Side.CONTEXT_FREE, "f32[n,V] → i32[n,k]", "R1: this row, which of its values are largest"),
+    Kind("gather", Side.CONTEXT_FREE, "f32[n,V], i32[n,k] → f32[n,k]", "R1: this row's own values"),
+    Kind("log_sum_exp", Side.CONTEXT_FREE, "f32[n,V] → f32[n,1]", "R1: this row, summed"),
     Kind(
         "rotary",
         Side.CONTEXT_AWARE,
@@ -158,6 +184,9 @@ _NAMES: dict[type, str] = {
     Linear: "linear",
     SwiGLU: "swiglu",
     Add: "add",
+    Top: "top",
+    Gather: "gather",
+    LogSumExp: "log_sum_exp",
 }
 
 
@@ -174,14 +203,16 @@ def inputs_of(operation: WeightOperation) -> tuple[str, ...]:
     match operation:
         case Embed():
             return (operation.ids,)
-        case RMSNorm() | Linear():
+        case RMSNorm() | Linear() | Top() | LogSumExp():
             return (operation.x,)
         case SwiGLU():
             return (operation.gate, operation.up)
         case Add():
             return (operation.a, operation.b)
+        case Gather():
+            return (operation.x, operation.ids)
 
 
 def weight_of(operation: WeightOperation) -> str | None:
     """Name of the tensor an operation holds, if any."""
-    return None if isinstance(operation, SwiGLU | Add) else operation.weight
+    return None if isinstance(operation, SwiGLU | Add | Top | Gather | LogSumExp) else operation.weight
