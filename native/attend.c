@@ -3,8 +3,10 @@
  * No sum depends on the vector width, the number of rows or the number of threads:
  *   scores   lanes are 16 positions, the sum over the head runs d = 0, 1, ...
  *   values   lanes are dimensions, the sum over positions runs t = 0, 1, ...
- *   softmax  each chunk of 64 absolute positions by itself (maximum, sum, weighted values), chunks merged in
- *            order, so that one context may be spread over several memories without changing a bit. */
+ *   softmax  each chunk of 64 absolute positions by itself: a record (maximum, sum, weighted values) a query; records
+ *            are merged in order of position, so that one context may be spread over threads and over several
+ *            memories without changing a bit. */
+#include "elementary.h"
 #include "simd.h"
 #include "twofold.h"
 
@@ -20,50 +22,68 @@ INLINE uint16_t *block_of(const struct attention *a, const struct attend_call *c
   return (uint16_t *)(page + a->page_offset) + (kv_head * (PAGE / BLOCK) + block) * (2 * BLOCK * a->head_dim);
 }
 
+/* y = x turned: every element times its cosine plus its partner times its signed sine; elements past the rotary
+ * dimensions as they are. Lanes are dimensions. */
 INLINE void rotate(const struct attention *a, const uint16_t *x, const float *cosine, const float *sine, float *y) {
-  const int64_t half = a->head_dim / 2, step = a->interleaved ? 2 : 1, apart = a->interleaved ? 1 : half;
-  for (int64_t i = 0; i < half; i++) {
-    const float p = half_to_float(x[i * step]), q = half_to_float(x[i * step + apart]);
-    y[i * step] = p * cosine[i] - q * sine[i];
-    y[i * step + apart] = q * cosine[i] + p * sine[i];
+  const int64_t n = a->dimensions, vectors = n / LANES * LANES;
+  uint16_t partner[MAX_HEAD_DIM];
+  if (a->interleaved) {
+    for (int64_t i = 0; i < n; i += 2) {
+      uint32_t pair;
+      memcpy(&pair, x + i, 4);
+      pair = pair << 16 | pair >> 16;
+      memcpy(partner + i, &pair, 4);
+    }
+  } else {
+    memcpy(partner, x + n / 2, (size_t)n);
+    memcpy(partner + n / 2, x, (size_t)n);
   }
+  for (int64_t d = 0; d < vectors; d += LANES)
+    store(y + d, load_half(x + d) * load(cosine + d) + load_half(partner + d) * load(sine + d));
+  for (int64_t d = vectors; d < n; d++) y[d] = half_to_float(x[d]) * cosine[d] + half_to_float(partner[d]) * sine[d];
+  for (int64_t d = n; d < a->head_dim; d++) y[d] = half_to_float(x[d]);
 }
 
 static void rotate_append(const struct attention *a, const struct attend_call *c, int64_t row) {
-  const int64_t dim = a->head_dim, position = c->position[row], t = position % BLOCK;
-  const float *cosine = c->cosine + row * (dim / 2), *sine = c->sine + row * (dim / 2);
-  float *q = c->rotated + row * a->heads * dim, turned[MAX_HEAD_DIM];
+  const int64_t dim = a->head_dim, share = a->heads / a->kv_heads, position = c->position[row], t = position % BLOCK;
+  const float *cosine = c->cosine + row * a->dimensions, *sine = c->sine + row * a->dimensions;
   for (int64_t h = 0; h < a->heads; h++) {
-    rotate(a, c->q + (row * a->heads + h) * dim, cosine, sine, q + h * dim);
-    for (int64_t d = 0; d < dim; d++) q[h * dim + d] = q[h * dim + d] * a->scale;
+    float *q = c->rotated + ((h / share * c->count + row) * share + h % share) * dim;
+    rotate(a, c->q + (row * a->heads + h) * dim, cosine, sine, q);
+    for (int64_t d = 0; d < dim; d += LANES) store(q + d, load(q + d) * splat(a->scale));
   }
   for (int64_t h = 0; h < a->kv_heads; h++) {
-    uint16_t *keys = block_of(a, c, row, h, position), *values = keys + BLOCK * dim;
+    uint16_t *keys = block_of(a, c, row, h, position), *values = keys + BLOCK * dim, narrowed[MAX_HEAD_DIM];
+    float turned[MAX_HEAD_DIM];
     rotate(a, c->k + (row * a->kv_heads + h) * dim, cosine, sine, turned);
-    for (int64_t d = 0; d < dim; d++) keys[d * BLOCK + t] = float_to_half(turned[d]);
+    for (int64_t d = 0; d < dim; d += LANES) store_half(narrowed + d, load(turned + d));
+    for (int64_t d = 0; d < dim; d++) keys[d * BLOCK + t] = narrowed[d];
     memcpy(values + t * dim, c->v + (row * a->kv_heads + h) * dim, 2 * (size_t)dim);
   }
 }
 
-/* the running softmax of one query: maximum, sum, weighted values of the chunks so far */
-struct merged { float top, sum, value[MAX_HEAD_DIM]; };
+/* which places of a chunk a row at `position` sees: from .. to - 1 of 0 .. 63; none if from >= to */
+struct seen { int64_t from, to; };
+INLINE struct seen seen_of(const struct attention *a, int64_t position, int64_t chunk) {
+  const int64_t start = chunk * PAGE, to = position + 1 - start, from = a->window ? to - a->window : 0;
+  return (struct seen){from > 0 ? from : 0, to < PAGE ? to : PAGE};
+}
 
-INLINE float exp_one(float x) { return exp_of(splat(x))[0]; }
-
-/* scores of one chunk: s[i][position]; positions past the last are -infinity. Few queries wait for memory, and the
- * next chunk lies in another page, where the hardware does not look: it is prefetched meanwhile. */
+/* scores of one chunk: s[i][position]; places that are not seen are -infinity. Few queries wait for memory, and what
+ * is read next may lie in another page, where the hardware does not look: it is prefetched meanwhile. */
 INLINE void score(const int group, const struct attention *a, const float *q, const uint16_t *chunk, const uint16_t *next,
-                  int64_t valid, float (*s)[PAGE]) {
+                  struct seen seen, float (*s)[PAGE]) {
   const int beside = SIDE_BY_SIDE(group);
-  const int64_t dim = a->head_dim;
-  for (int64_t b = 0; b * BLOCK < valid; b += beside) {
+  const int64_t dim = a->head_dim, first = seen.from / BLOCK / beside * beside;
+  for (int64_t b = first; b * BLOCK < seen.to; b += beside) {
     const uint16_t *keys = chunk + b * 2 * BLOCK * dim;
     for (int v = 0; v < NV; v++) {
       f32v sum[GROUP][4];
       UNROLL for (int i = 0; i < group; i++) UNROLL for (int u = 0; u < beside; u++) sum[i][u] = (f32v){0};
       for (int64_t d = 0; d < dim; d++) {
         f32v k[4];
-        if (beside == 4 && v == 0) UNROLL for (int i = 0; i < 4; i++) __builtin_prefetch(next + d * 2 * PAGE + 32 * i, 0, 2);
+        if (beside > 1 && b == first && v == 0)
+          UNROLL for (int i = 0; i < 4; i++) __builtin_prefetch(next + d * 2 * PAGE + 32 * i, 0, 2);
         UNROLL for (int u = 0; u < beside; u++) k[u] = load_half(keys + (2 * u * dim + d) * BLOCK + LANES * v);
         UNROLL for (int i = 0; i < group; i++)
           UNROLL for (int u = 0; u < beside; u++) sum[i][u] = sum[i][u] + splat(q[i * dim + d]) * k[u];
@@ -72,17 +92,23 @@ INLINE void score(const int group, const struct attention *a, const float *q, co
         UNROLL for (int u = 0; u < beside; u++) store(&s[i][(b + u) * BLOCK + LANES * v], sum[i][u]);
     }
   }
-  for (int i = 0; i < group; i++)
-    for (int64_t t = valid; t < PAGE; t++) s[i][t] = -__builtin_inff();
+  for (int i = 0; i < group; i++) {
+    if (a->soft_cap > 0)
+      for (int64_t t = first * BLOCK; t < seen.to; t += LANES)
+        store(&s[i][t], splat(a->soft_cap) * tanh_of(load(&s[i][t]) / splat(a->soft_cap)));
+    for (int64_t t = 0; t < seen.from; t++) s[i][t] = -__builtin_inff();
+    for (int64_t t = seen.to; t < PAGE; t++) s[i][t] = -__builtin_inff();
+  }
 }
 
-/* one chunk's own maximum and sum; s becomes exp(s - maximum) */
-INLINE void chunk_softmax(float *s, float *top, float *sum) {
-  f32v most = load(s), lanes[NV];
-  for (int t = LANES; t < PAGE; t += LANES) most = max_of(load(s + t), most);
+/* one chunk's own maximum and sum; s becomes exp(s - maximum), where a block has places that are seen */
+INLINE void chunk_softmax(struct seen seen, float *s, float *top, float *sum) {
+  const int64_t first = seen.from / BLOCK, end = (seen.to + BLOCK - 1) / BLOCK;
+  f32v most = load(s + first * BLOCK), lanes[NV];
+  for (int64_t t = first * BLOCK + LANES; t < end * BLOCK; t += LANES) most = max_of(load(s + t), most);
   const float m = top_lane(most);
   for (int v = 0; v < NV; v++) lanes[v] = (f32v){0};
-  for (int b = 0; b < PAGE / BLOCK; b++)
+  for (int64_t b = first; b < end; b++)
     UNROLL for (int v = 0; v < NV; v++) {
       f32v p = exp_of(load(s + b * BLOCK + LANES * v) - splat(m));
       store(s + b * BLOCK + LANES * v, p);
@@ -94,12 +120,12 @@ INLINE void chunk_softmax(float *s, float *top, float *sum) {
   *sum = tree_sum(flat);
 }
 
-/* the values of one chunk, weighted, merged into what came before; `beside` vectors of dimensions from d on */
+/* the values of one chunk, weighted; `beside` vectors of dimensions from d on, into the records of `group` queries */
 INLINE void mix_part(const int group, const int beside, int64_t dim, int64_t d, float (*s)[PAGE], const uint16_t *chunk,
-                     int64_t valid, const float *before, const float *now, struct merged *all) {
+                     struct seen seen, float *record) {
   f32v value[GROUP][4];
   UNROLL for (int i = 0; i < group; i++) UNROLL for (int u = 0; u < beside; u++) value[i][u] = (f32v){0};
-  for (int64_t t = 0; t < valid; t++) {
+  for (int64_t t = seen.from; t < seen.to; t++) {
     const uint16_t *row = chunk + (t / BLOCK * 2 + 1) * BLOCK * dim + t % BLOCK * dim + d;
     f32v x[4];
     UNROLL for (int u = 0; u < beside; u++) x[u] = load_half(row + LANES * u);
@@ -107,83 +133,111 @@ INLINE void mix_part(const int group, const int beside, int64_t dim, int64_t d, 
       UNROLL for (int u = 0; u < beside; u++) value[i][u] = value[i][u] + splat(s[i][t]) * x[u];
   }
   UNROLL for (int i = 0; i < group; i++)
-    UNROLL for (int u = 0; u < beside; u++) {
-      float *to = all[i].value + d + LANES * u;
-      store(to, load(to) * before[i] + value[i][u] * now[i]);
-    }
-}
-INLINE void mix(const int group, int64_t dim, float (*s)[PAGE], const uint16_t *chunk, int64_t valid, const float *before,
-                const float *now, struct merged *all) {
-  const int beside = SIDE_BY_SIDE(group);
-  int64_t d = 0;
-  for (; d + beside * LANES <= dim; d += beside * LANES) mix_part(group, beside, dim, d, s, chunk, valid, before, now, all);
-  if (beside > 1)
-    for (; d < dim; d += LANES) mix_part(group, 1, dim, d, s, chunk, valid, before, now, all);
+    UNROLL for (int u = 0; u < beside; u++) store(record + i * (RECORD + dim) + RECORD + d + LANES * u, value[i][u]);
 }
 
-/* one chunk for `group` queries of one KV head, merged into what came before */
-INLINE void attend_chunk(const int group, const struct attention *a, const float *q, const uint16_t *chunk, const uint16_t *next, int64_t valid, struct merged *all) {
+/* one chunk for `group` queries of one KV head: their records */
+INLINE void attend_chunk(const int group, const struct attention *a, const float *q, const uint16_t *chunk,
+                         const uint16_t *next, struct seen seen, float *record) {
+  const int beside = SIDE_BY_SIDE(group);
   const int64_t dim = a->head_dim;
-  float s[GROUP][PAGE], before[GROUP], now[GROUP];
-  score(group, a, q, chunk, next, valid, s);
-  for (int i = 0; i < group; i++) {
-    float top, sum;
-    chunk_softmax(s[i], &top, &sum);
-    const int higher = top > all[i].top;
-    before[i] = higher ? exp_one(all[i].top - top) : 1.0f;
-    now[i] = higher ? 1.0f : exp_one(top - all[i].top);
-    all[i].top = higher ? top : all[i].top;
-    all[i].sum = all[i].sum * before[i] + sum * now[i];
-  }
-  mix(group, dim, s, chunk, valid, before, now, all);
+  float s[GROUP][PAGE];
+  score(group, a, q, chunk, next, seen, s);
+  for (int i = 0; i < group; i++) chunk_softmax(seen, s[i], record + i * (RECORD + dim), record + i * (RECORD + dim) + 1);
+  int64_t d = 0;
+  for (; d + beside * LANES <= dim; d += beside * LANES) mix_part(group, beside, dim, d, s, chunk, seen, record);
+  if (beside > 1)
+    for (; d < dim; d += LANES) mix_part(group, 1, dim, d, s, chunk, seen, record);
 }
-typedef void chunk_function(const struct attention *, const float *, const uint16_t *, const uint16_t *, int64_t, struct merged *);
+typedef void chunk_function(const struct attention *, const float *, const uint16_t *, const uint16_t *, struct seen, float *);
 #define CHUNK_SIZED(name, n)                                                                                           \
   NOINLINE void name##_##n(const struct attention *a, const float *q, const uint16_t *chunk, const uint16_t *next,      \
-                           int64_t valid, struct merged *all) {                                                        \
-    attend_chunk(n, a, q, chunk, next, valid, all);                                                                    \
+                           struct seen seen, float *record) {                                                          \
+    attend_chunk(n, a, q, chunk, next, seen, record);                                                                  \
   }
 EACH(CHUNK_SIZED, attend_chunk)
 static chunk_function *const chunk_of[] = LIST(attend_chunk);
 
-/* `queries` queries of one KV head, `share` heads a row, against all their rows have seen. While the chunk is full for
- * all rows they go together; then each row by itself. */
-static void attend_group(const struct attention *a, const struct attend_call *c, int64_t row, int64_t rows, int64_t kv_head,
-                         int64_t share, const float *q, struct merged *all) {
-  const int64_t dim = a->head_dim, first = c->position[row] + 1, last = first + rows - 1;
-  for (int64_t start = 0; start < last; start += PAGE) {
-    const uint16_t *chunk = block_of(a, c, row, kv_head, start);
-    const uint16_t *next = start + PAGE < last ? block_of(a, c, row, kv_head, start + PAGE) : chunk;
-    if (first - start >= PAGE) {
-      chunk_of[rows * share](a, q, chunk, next, PAGE, all);
-    } else {
-      for (int64_t r = 0; r < rows; r++) {
-        const int64_t seen = first + r - start, valid = seen < PAGE ? seen : PAGE;
-        if (valid > 0) chunk_of[share](a, q + r * share * dim, chunk, next, valid, all + r * share);
+/* Merges records of the same queries, one each, into `state`, in the order of the calls. */
+static void merge(const struct attention *a, int64_t queries, const float *record, float *state) {
+  const int64_t width = RECORD + a->head_dim;
+  float apart[PANEL];
+  for (int64_t i = 0; i < queries; i++, record += width, state += width) {
+    if (i % PANEL == 0) { /* the exponentials of the next queries side by side */
+      for (int64_t j = 0; j < PANEL; j++) {
+        const float there = j < queries - i ? state[j * width] : 0, here = j < queries - i ? record[j * width] : 0;
+        apart[j] = here > there ? there - here : here - there;
       }
+      for (int v = 0; v < NV; v++) store(apart + LANES * v, exp_of(load(apart + LANES * v)));
+    }
+    if (record[1] == 0) continue;
+    const int higher = record[0] > state[0];
+    const float before = higher ? apart[i % PANEL] : 1.0f, now = higher ? 1.0f : apart[i % PANEL];
+    state[0] = higher ? record[0] : state[0];
+    state[1] = state[1] * before + record[1] * now;
+    for (int64_t d = RECORD; d < width; d += LANES)
+      store(state + d, load(state + d) * splat(before) + load(record + d) * splat(now));
+  }
+}
+
+/* One chunk of one KV head for the rows of a tile. While all rows see the whole chunk they go together; else each row
+ * goes by itself. */
+static void attend_unit(const struct attention *a, const struct attend_call *c, struct tile rows, int64_t chunk,
+                        int64_t kv_head, const uint16_t *next, float *record) {
+  const int64_t dim = a->head_dim, share = a->heads / a->kv_heads, *position = c->position + rows.first;
+  const uint16_t *keys = block_of(a, c, rows.first, kv_head, chunk * PAGE);
+  const float *q = c->rotated + (kv_head * c->count + rows.first) * share * dim;
+  const int whole = seen_of(a, position[0], chunk).to == PAGE && seen_of(a, position[rows.count - 1], chunk).from == 0;
+  const int64_t together = whole ? rows.count : 1;
+  for (int64_t r = 0; r < rows.count; r += together) {
+    const struct seen seen = seen_of(a, position[r], chunk);
+    for (int64_t i = r * share, end = (r + together) * share; i < end; i += GROUP) {
+      const int64_t group = end - i < GROUP ? end - i : GROUP;
+      float *out = record + i * (RECORD + dim);
+      if (seen.from < seen.to) chunk_of[group](a, q + i * dim, keys, next, seen, out);
+      else for (int64_t j = 0; j < group; j++) out[j * (RECORD + dim) + 1] = 0;
     }
   }
 }
 
-/* Rows row .. row + rows - 1 are consecutive positions of one session, as few as `level.tile` heads allow. */
-static void attend(const struct attention *a, const struct attend_call *c, int64_t row, int64_t rows, int64_t kv_head) {
-  const int64_t dim = a->head_dim, share = a->heads / a->kv_heads;
-  struct merged all[GROUP];
-  float q[GROUP * MAX_HEAD_DIM];
-  for (int64_t done = 0; done < share; done += GROUP) {
-    const int64_t part = share - done < GROUP ? share - done : GROUP;
-    for (int64_t i = 0; i < rows * part; i++) {
-      const int64_t head = (row + i / part) * a->heads + kv_head * share + done + i % part;
-      memcpy(q + i * dim, c->rotated + head * dim, 4 * (size_t)dim);
-      all[i].top = -__builtin_inff();
-      all[i].sum = 0;
-      memset(all[i].value, 0, 4 * (size_t)dim);
-    }
-    attend_group(a, c, row, rows, kv_head, part, q, all);
-    for (int64_t i = 0; i < rows * part; i++) {
-      const int64_t head = (row + i / part) * a->heads + kv_head * share + done + i % part;
-      for (int64_t d = 0; d < dim; d += LANES)
-        store_half(c->attended + head * dim + d, load(all[i].value + d) / splat(all[i].sum));
+/* before the first chunk: nothing, or the head's sink, a position without a value */
+static void start_state(const struct attention *a, struct tile rows, float *state) {
+  const int64_t width = RECORD + a->head_dim, share = a->heads / a->kv_heads;
+  for (int64_t i = 0; i < rows.count * a->heads; i++, state += width) {
+    const int64_t head = i / (rows.count * share) * share + i % share;
+    state[0] = a->sinks ? a->sinks[head] : -__builtin_inff();
+    state[1] = a->sinks ? 1.0f : 0.0f;
+    memset(state + RECORD, 0, 4 * (size_t)a->head_dim);
+  }
+}
+
+static void attend(const struct attention *a, const struct attend_call *c, const struct run *run) {
+  const int64_t share = a->heads / a->kv_heads, queries = run->rows.count * share, width = RECORD + a->head_dim;
+  float *fresh = run->state + run->rows.count * a->heads * width;
+  if (!run->kept) start_state(a, run->rows, run->state);
+  for (int64_t unit = run->from; unit < run->to; unit++) {
+    const int64_t then = unit + 1 < run->to ? unit + 1 : unit;
+    const uint16_t *next = block_of(a, c, run->rows.first, then % a->kv_heads, (run->chunk + then / a->kv_heads) * PAGE);
+    float *record = run->kept ? run->kept + (unit - run->from) * queries * width : fresh;
+    attend_unit(a, c, run->rows, run->chunk + unit / a->kv_heads, unit % a->kv_heads, next, record);
+    if (!run->kept) merge(a, queries, record, run->state + unit % a->kv_heads * queries * width);
+  }
+}
+
+static void conclude(const struct attention *a, const struct attend_call *c, const struct run *run, int64_t from, int64_t to) {
+  const int64_t share = a->heads / a->kv_heads, queries = run->rows.count * share, width = RECORD + a->head_dim;
+  for (int64_t i = from, end; i < to; i = end) { /* queries i .. end - 1 are of one KV head */
+    const int64_t kv_head = i / queries;
+    end = (kv_head + 1) * queries < to ? (kv_head + 1) * queries : to;
+    if (run->kept)
+      for (int64_t unit = run->from; unit < run->to; unit++)
+        if (unit % a->kv_heads == kv_head)
+          merge(a, end - i, run->kept + ((unit - run->from) * queries + i % queries) * width, run->state + i * width);
+    for (int64_t j = i; j < end; j++) {
+      const int64_t row = run->rows.first + j % queries / share, head = kv_head * share + j % share;
+      const float *state = run->state + j * width;
+      for (int64_t d = 0; d < a->head_dim; d += LANES)
+        store_half(c->attended + (row * a->heads + head) * a->head_dim + d, load(state + RECORD + d) / splat(state[1]));
     }
   }
 }

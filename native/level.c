@@ -23,6 +23,7 @@
 #endif
 
 #include "attend.c"
+#include "head.c"
 #include "limits.c"
 #include "linear.c"
 #include "rows.c"
@@ -36,6 +37,7 @@ extern const struct level NAME(LEVEL);
 const struct level NAME(LEVEL) = {
     .name = TEXT(LEVEL), .tile = TILE, .embed = embed, .rms_norm = rms_norm, .quantise = quantise,
     .swiglu = swiglu, .add = add, .widen = widen, .narrow = narrow, .linear = linear,
-    .rotate_append = rotate_append, .attend = attend, .exponential = exponential,
+    .rotate_append = rotate_append, .attend = attend, .conclude = conclude, .exponential = exponential,
+    .top = top, .gather = gather, .log_sum_exp = log_sum_exp,
     .read_all = read_all, .multiply = multiply,
 };

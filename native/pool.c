@@ -94,9 +94,11 @@ void pool_barrier(struct pool *p) {
   }
 }
 
-/* the size of the team for the next job */
+int pool_team(const struct pool *p) { return (int)atomic_load_explicit(&p->team.value, memory_order_relaxed); }
+
+/* the size of the team from the next job on */
 static void choose_team(struct pool *p) {
-  const int team = (int)atomic_load_explicit(&p->team.value, memory_order_relaxed);
+  const int team = pool_team(p);
   if (atomic_load_explicit(&p->interrupted, memory_order_relaxed)) {
     const int64_t now = now_ns();
     const int soon = now - p->rest_until_ns < REST_NS; /* after the last rest */
@@ -128,8 +130,7 @@ static void *run_worker(void *argument) {
 }
 
 void pool_run(struct pool *p, job *work, void *argument) {
-  if (p->threads > 1) choose_team(p);
-  p->taking_part = (int)atomic_load_explicit(&p->team.value, memory_order_relaxed);
+  p->taking_part = pool_team(p);
   if (p->taking_part > 1) {
     p->work = work;
     p->argument = argument;
@@ -138,6 +139,7 @@ void pool_run(struct pool *p, job *work, void *argument) {
   }
   work(argument, 0, p->taking_part);
   pool_barrier(p);
+  if (p->threads > 1) choose_team(p);
 }
 
 /* A pool of `threads` (the caller is one of them); 0 if the threads cannot be made. */

@@ -3,8 +3,8 @@
  *
  * Threads share a step out by rows or by columns of what it makes, in units of 32 columns, so their number never
  * changes a bit. Neighbouring steps by columns of one width are done together unit after unit, so that what a matrix
- * product makes is still in the cache for the steps that follow it. `waits`
- * marks the steps that need what others made (kernels/lowering.py). */
+ * product makes is still in the cache for the steps that follow it. `waits` marks the steps that need what others made
+ * (kernels/lowering.py). */
 #include "twofold.h"
 
 static char *at(const struct segment_call *c, const struct value *v, int64_t row, int64_t column, int64_t element_bytes) {
@@ -35,6 +35,9 @@ static void run_row(const struct segment_call *c, const struct step *s, int64_t 
     case STEP_SWIGLU: k->swiglu(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
     case STEP_ADD: k->add(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
     case STEP_WIDEN: k->widen((const uint16_t *)at(c, s->a, row, from, 2), to - from, y); break;
+    case STEP_TOP: k->top(x, s->a->width, s->out->width, (int32_t *)y); break;
+    case STEP_GATHER: k->gather(x, s->a->width, (const int32_t *)at(c, s->b, row, 0, 4), s->b->width, y); break;
+    case STEP_LOG_SUM_EXP: k->log_sum_exp(x, s->a->width, y); break;
     default: k->narrow(x, to - from, (uint16_t *)at(c, s->out, row, from, 2)); break;
   }
 }

@@ -50,8 +50,10 @@ enum { UNIT = 32 }; /* columns that one thread makes together: two panels, one b
 struct attention {
   int64_t heads, kv_heads, head_dim;
   int64_t page_offset; /* bytes from the start of a page to this layer */
-  float scale;
-  int32_t interleaved; /* rotary pairs: (2i, 2i+1), else (i, i + head_dim/2) */
+  int64_t window;      /* a row sees its last `window` positions; 0: all */
+  const float *sinks;  /* [heads], or 0 */
+  float scale, soft_cap;
+  int32_t interleaved, dimensions; /* rotary pairs among the first `dimensions`: (2i, 2i+1), else (i, i + dimensions/2) */
 };
 /* The rows of one context call; `table[r]` lists the pages of row r's session, `position[r]` is its place. */
 struct attend_call {
@@ -60,12 +62,24 @@ struct attend_call {
   const int32_t *const *table;
   char *pool;
   int64_t page_bytes;
-  const float *cosine, *sine; /* [count][head_dim / 2] */
+  const float *cosine, *sine; /* [count][dimensions], of each element; the first of a pair has minus the sine */
   const uint16_t *q, *k, *v;
   uint16_t *attended;
-  float *rotated; /* scratch [count][heads · head_dim] */
+  float *rotated; /* scratch [KV head][count][heads of its group][head_dim] */
 };
 enum { PAGE = 64, BLOCK = 16, MAX_HEAD_DIM = 256 };
+
+/* What one query gathers over one chunk of 64 positions, or over all chunks so far: f32 { maximum, sum, unused ..,
+ * value[head_dim] at RECORD }. A sum of 0: it has seen nothing. Records of a tile: [KV head][row][head of the group]. */
+enum { RECORD = 16 };
+/* Units `from` .. `to` - 1 of a tile: unit u is KV head u % kv_heads of chunk `chunk` + u / kv_heads, which is the order
+ * in memory. Their records are merged into `state` (which has room for one KV head's more), or, if `kept` is set, each
+ * unit's are left there one after the other, to be merged later in the same order. */
+struct run {
+  struct tile rows;
+  int64_t chunk, from, to;
+  float *state, *kept;
+};
 
 struct level {
   const char *name;
@@ -81,8 +95,13 @@ struct level {
   /* y[row][32 unit ..] = x · w for the rows of one tile; x is float rows or activations by format */
   void (*linear)(const struct matrix *w, int64_t unit, const float *x, struct activations xq, int fine, struct tile tile, float *y);
   void (*rotate_append)(const struct attention *a, const struct attend_call *c, int64_t row);
-  void (*attend)(const struct attention *a, const struct attend_call *c, int64_t row, int64_t rows, int64_t kv_head);
+  void (*attend)(const struct attention *a, const struct attend_call *c, const struct run *run);
+  /* merges what was kept into the state and writes `attended`, for records from .. to - 1 of the tile */
+  void (*conclude)(const struct attention *a, const struct attend_call *c, const struct run *run, int64_t from, int64_t to);
   void (*exponential)(const float *x, int64_t width, float *y);
+  void (*top)(const float *x, int64_t width, int64_t k, int32_t *ids);
+  void (*gather)(const float *x, int64_t width, const int32_t *ids, int64_t k, float *y);
+  void (*log_sum_exp)(const float *x, int64_t width, float *y);
   int64_t (*read_all)(const char *data, int64_t bytes);
   int64_t (*multiply)(int64_t rounds, const int8_t *x);
 };
@@ -92,11 +111,13 @@ struct pool;
 typedef void job(void *argument, int thread, int threads);
 struct pool *tf_pool_new(int threads);
 void tf_pool_free(struct pool *pool);
+int pool_team(const struct pool *pool); /* how many threads the next job gets */
 void pool_run(struct pool *pool, job *work, void *argument);
 void pool_barrier(struct pool *pool);
 
 /* Weight memory's work: the steps of a segment on values (segment.c). */
-enum step_kind { STEP_EMBED, STEP_RMS_NORM, STEP_QUANTISE, STEP_LINEAR, STEP_SWIGLU, STEP_ADD, STEP_WIDEN, STEP_NARROW };
+enum step_kind { STEP_EMBED, STEP_RMS_NORM, STEP_QUANTISE, STEP_LINEAR, STEP_SWIGLU, STEP_ADD, STEP_WIDEN, STEP_NARROW,
+                 STEP_TOP, STEP_GATHER, STEP_LOG_SUM_EXP };
 
 struct value {
   int64_t offset;      /* of a plane, bytes from the start of the rows; -1: scratch */
@@ -129,9 +150,14 @@ struct context_call {
   const struct level *level;
   const struct attention *attention;
   const struct attend_call *rows;
+  int64_t threads; /* of the pool */
+  float *scratch;  /* each thread's state, then what is kept */
+  int64_t scratch_floats;
 };
 void tf_context(const struct context_call *call);
-void tf_rotary(const int64_t *position, int64_t count, const float *frequency, int64_t half, float *cosine, float *sine);
+int64_t tf_context_scratch(const struct level *level, const struct attention *a, int64_t threads, int64_t chunks);
+struct rotary { const float *frequency; int64_t pairs; float magnitude; int32_t interleaved; };
+void tf_rotary(const struct rotary *rotary, const int64_t *position, int64_t count, float *cosine, float *sine);
 
 /* Packed weights (pack.c) and levels (dispatch.c). */
 int64_t tf_packed_bytes(int32_t format, int64_t rows, int64_t width);

@@ -8,7 +8,7 @@ from random_blocks import stored
 from twofold.model.checkpoint import Tensor, Tensors
 from twofold.model.format import FORMATS, Format
 from twofold.model.manifest import NUMERICS, Manifest, Model
-from twofold.model.operations import Add, Embed, Linear, RMSNorm, SwiGLU, WeightOperation
+from twofold.model.operations import Add, Embed, Gather, Linear, LogSumExp, RMSNorm, SwiGLU, Top, WeightOperation
 from twofold.model.segment import Cut, Plane, Segment
 
 WIDTH, OUT, VOCABULARY = 256, 50, 70  # 50 and 70: not whole panels of 16
@@ -44,6 +44,13 @@ def _cases() -> list[Case]:
             Plane("out", WIDTH, "f16"),
         ),
     ]
+    wide = Plane("wide", 1000, "f32")  # neither whole panels nor a power of two
+    cases += [
+        Case("top", Top("wide", 300, "out"), (wide,), Plane("out", 300, "i32")),
+        Case("top of all", Top("x", WIDTH, "out"), (x,), Plane("out", WIDTH, "i32")),
+        Case("gather", Gather("x", "ids", "out"), (x, Plane("ids", 40, "i32")), Plane("out", 40, "f32")),
+        Case("log_sum_exp", LogSumExp("wide", "out"), (wide,), Plane("out", 1, "f32")),
+    ]
     for f in FORMATS:
         ids = (Plane("ids", 1, "i32"),)
         out = Plane("out", WIDTH, "f32")
@@ -66,11 +73,10 @@ def one_operation(case: Case) -> tuple[Model, Tensors]:
     segments = (segment, empty, empty) if case.segment == 0 else (empty, segment, empty)
     cuts = tuple(s.cut for s in segments)
     manifest = Manifest("0" * 64, case.name, "test", NUMERICS, VOCABULARY, 64, cuts, ())
-    rng = np.random.default_rng(5)
 
     def tensor(name: str) -> Tensor:
         assert case.shape is not None, f"{case.name} holds no tensor {name}"
-        values = rng.standard_normal(case.shape).astype(np.float32)
+        values = np.random.default_rng(5).standard_normal(case.shape).astype(np.float32)
         return Tensor(*case.shape, case.format, memoryview(stored(values, case.format)).cast("B"))
 
     return Model(manifest, segments), tensor

@@ -1,15 +1,20 @@
 """The native backend equals the NumPy reference, bit for bit, at every vector level of this machine."""
 
+import ctypes
 from pathlib import Path
 
 import numpy as np
 import pytest
 from engines import LEVELS, all_logits, engine, native, some_tokens
+from one_operation import CASES, Case, one_operation
+from segment_runner import Runner
 from tiny_gguf import TinyLlama, write_tiny_llama
 
 from twofold.kernels import arithmetic
-from twofold.kernels.binding import Functions
+from twofold.kernels.binding import Functions, RotaryStruct
+from twofold.kernels.reference import Reference
 from twofold.model.format import BF16, F16, F32, FORMATS, Q4_0, Q4_1, Q8_0
+from twofold.wire.rows import Layout
 
 SHAPES = {
     **{f.name: TinyLlama(hidden=256, ffn=256, matrices=f, formats={"token_embd": f}) for f in FORMATS},
@@ -41,6 +46,20 @@ def test_logits_equal_the_reference_at_every_level(name: str, tmp_path: Path) ->
     for level in LEVELS:
         with native(threads=2, level=level) as backend, engine(path, backend) as fast:
             assert np.array_equal(all_logits(fast, tokens), expected), level
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_every_context_free_operation_equals_the_reference_at_every_level(case: Case) -> None:
+    model, tensors = one_operation(case)
+    layout = Layout(model.manifest)
+    slow = Runner(model, Reference().weights(model, tensors, [case.segment], layout), layout)
+    rows = slow.random_rows(case.segment, 17, seed=2)
+    expected = slow.run(case.segment, rows)
+    for level in LEVELS:
+        with native(threads=2, level=level) as backend:
+            kernels = backend.weights(model, tensors, [case.segment], layout)
+            assert Runner(model, kernels, layout).run(case.segment, rows) == expected, level
+            kernels.close()
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -77,11 +96,15 @@ def test_exponential_equals_the_reference_for_every_kind_of_float(level: str) ->
 def test_rotary_tables_equal_the_reference() -> None:
     positions = np.array([0, 1, 2, 63, 64, 1000, 8191, 131071, 1 << 20], np.int64)
     frequencies = (1e5 ** (-np.arange(32) / 32)).astype(np.float32)
-    cosine, sine = np.empty((9, 32), np.float32), np.empty((9, 32), np.float32)
-    Functions().rotary(positions.ctypes.data, 9, frequencies.ctypes.data, 32, cosine.ctypes.data, sine.ctypes.data)
-    expected = arithmetic.rotary_angles(positions, frequencies)
-    assert np.array_equal(cosine.view(np.uint32), expected[0].view(np.uint32))
-    assert np.array_equal(sine.view(np.uint32), expected[1].view(np.uint32))
+    cosine, sine = np.empty((9, 64), np.float32), np.empty((9, 64), np.float32)
+    for interleaved, magnitude in ((True, 1.0), (False, 1.25)):
+        rotary = RotaryStruct(frequencies.ctypes.data, 32, magnitude, interleaved)
+        Functions().rotary(ctypes.addressof(rotary), positions.ctypes.data, 9, cosine.ctypes.data, sine.ctypes.data)
+        expected = arithmetic.rotary_angles(positions, frequencies, magnitude)
+        first, second = (slice(0, 64, 2), slice(1, 64, 2)) if interleaved else (slice(0, 32), slice(32, 64))
+        for place, sign in ((first, -1), (second, 1)):
+            assert np.array_equal(cosine[:, place].view(np.uint32), expected[0].view(np.uint32))
+            assert np.array_equal(sine[:, place].view(np.uint32), (sign * expected[1]).view(np.uint32))
 
 
 def test_smollm2_equals_the_reference(smollm2_path: Path) -> None:

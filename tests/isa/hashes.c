@@ -256,37 +256,43 @@ static int64_t place(struct piece *at, int64_t call, int64_t *position, const in
   for (int64_t i = 0; i < 1 + call % 5 && at->second < SECOND; i++) position[n] = at->second++, table[n++] = second_table;
   return n;
 }
-static void say_attention(struct attention a, struct pool *pool, const char *threads) {
+static void say_attention(const char *kind, struct attention a, float magnitude, int threads) {
   char name[96];
-  snprintf(name, sizeof name, "attention_%d_of_%d_heads_%d_wide_%s_%s", (int)a.heads, (int)a.kv_heads, (int)a.head_dim,
-           a.interleaved ? "pairs" : "halves", threads);
+  snprintf(name, sizeof name, "attention_%s_%s", kind, threads == 1 ? "one_thread" : "three_threads");
   begin("attention");
-  const int64_t dim = a.head_dim, half_dim = dim / 2, width = a.heads * dim, kv = a.kv_heads * dim;
+  const int64_t dim = a.head_dim, width = a.heads * dim, kv = a.kv_heads * dim, turned = a.dimensions;
   int64_t position[MOST_CALL];
   const int32_t *table[MOST_CALL];
   struct attend_call c = {.position = position, .table = table, .page_bytes = a.page_offset + PAGE * kv * 2 * 2};
-  float *cosine = room(MOST_CALL * half_dim * 4), *sine = room(MOST_CALL * half_dim * 4), *frequency = room(half_dim * 4);
+  float *cosine = room(MOST_CALL * turned * 4), *sine = room(MOST_CALL * turned * 4), *frequency = room(turned / 2 * 4);
   uint16_t *q = room(MOST_CALL * width * 2), *k = room(MOST_CALL * kv * 2), *v = room(MOST_CALL * kv * 2), *attended = room(MOST_CALL * width * 2);
   c.pool = room(MOST_PAGES * c.page_bytes), c.rotated = room(MOST_CALL * width * 4);
   c.cosine = cosine, c.sine = sine, c.q = q, c.k = k, c.v = v, c.attended = attended;
-  for (int64_t i = 0; i < half_dim; i++) frequency[i] = (float)(1 + draw() % 65535) * 0x1p-16f;
+  for (int64_t i = 0; i < turned / 2; i++) frequency[i] = (float)(1 + draw() % 65535) * 0x1p-16f;
+  const struct rotary rotary = {frequency, turned / 2, magnitude, a.interleaved};
+  const int64_t floats = tf_context_scratch(level, &a, threads, MOST_PAGES);
+  float *kept = room(floats * 4);
   uint64_t hash = EMPTY;
   struct piece at = {0, 0};
   for (int64_t call = 0; (c.count = place(&at, call, position, table)); call++) {
     halves(q, c.count * width), halves(k, c.count * kv), halves(v, c.count * kv);
-    tf_rotary(position, c.count, frequency, half_dim, cosine, sine);
-    tf_context(&(struct context_call){pool, level, &a, &c});
+    tf_rotary(&rotary, position, c.count, cosine, sine);
+    tf_context(&(struct context_call){threads == 1 ? one : three, level, &a, &c, threads, kept, floats});
     hash = hashed(hash, attended, c.count * width * 2);
   }
   say(name, hashed(hash, c.pool, MOST_PAGES * c.page_bytes));
-  free(cosine), free(sine), free(frequency), free(q), free(k), free(v), free(attended), free(c.pool), free(c.rotated);
+  free(cosine), free(sine), free(frequency), free(q), free(k), free(v), free(attended), free(c.pool), free(c.rotated), free(kept);
 }
 static void say_context(void) {
-  const struct attention grouped = {6, 2, 64, 128, 0.125f, 1}, single = {3, 3, 32, 0, 0.25f, 0}, many = {14, 1, 32, 64, 0.25f, 0};
-  say_attention(grouped, one, "one_thread");
-  say_attention(grouped, three, "three_threads");
-  say_attention(single, three, "three_threads");
-  say_attention(many, one, "one_thread");
+  static const float sinks[] = {0.5f, -3.0f, 2.0f, 0.0f, 1.0f, -0.25f};
+  const struct attention grouped = {6, 2, 64, 128, 0, 0, 0.125f, 0, 1, 64}, single = {3, 3, 32, 0, 0, 0, 0.25f, 0, 0, 32};
+  const struct attention many = {14, 1, 32, 64, 0, 0, 0.25f, 0, 0, 32}, all = {6, 2, 64, 128, 70, sinks, 0.125f, 20.0f, 0, 24};
+  say_attention("grouped", grouped, 1, 1);
+  say_attention("grouped", grouped, 1, 3);
+  say_attention("single", single, 1, 3);
+  say_attention("many", many, 1, 1);
+  say_attention("window_sinks_cap_part_magnitude", all, 1.25f, 1);
+  say_attention("window_sinks_cap_part_magnitude", all, 1.25f, 3);
 }
 
 /* ---- work that knows no level */
@@ -302,10 +308,10 @@ static void say_rotary(void) {
   enum { HALF = 32 };
   static const int64_t position[] = {0, 1, 2, 3, 63, 64, 1000, 4095, 131071, 1 << 20, (1 << 25) - 1};
   enum { COUNT = sizeof position / sizeof *position };
-  float frequency[HALF], cosine[COUNT * HALF], sine[COUNT * HALF];
+  float frequency[HALF], cosine[COUNT * 2 * HALF], sine[COUNT * 2 * HALF];
   begin("rotary");
   for (int i = 0; i < HALF; i++) frequency[i] = i ? (float)(1 + draw() % 65535) * 0x1p-16f : 1.0f;
-  tf_rotary(position, COUNT, frequency, HALF, cosine, sine);
+  tf_rotary(&(struct rotary){frequency, HALF, 1, 1}, position, COUNT, cosine, sine);
   say("rotary", hashed(hashed(EMPTY, cosine, sizeof cosine), sine, sizeof sine));
 }
 

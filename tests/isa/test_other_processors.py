@@ -66,7 +66,7 @@ def test_another_processor_gives_the_golden_hashes(crossed, family: str, cpu: st
 
 def test_threads_change_no_hash() -> None:
     assert GOLDEN["segment_of_one_thread"] == GOLDEN["segment_of_three_threads"]
-    grouped = "attention_6_of_2_heads_64_wide_pairs"
+    grouped = "attention_grouped"
     assert GOLDEN[f"{grouped}_one_thread"] == GOLDEN[f"{grouped}_three_threads"]
 
 

@@ -20,6 +20,15 @@ def test_exponential_is_within_two_units_in_the_last_place() -> None:
     assert arithmetic.exp(np.array([-86.01, -np.inf], np.float32)).tolist() == [0, 0]
 
 
+def test_hyperbolic_tangent_is_odd_and_within_three_units_in_the_last_place() -> None:
+    x = np.concatenate([rng().uniform(-12, 12, 100_000), 10.0 ** rng().uniform(-30, 30, 10_000)]).astype(np.float32)
+    exact = np.tanh(x.astype(np.float64))
+    units = np.abs(arithmetic.tanh(x) - exact) / np.spacing(np.abs(exact).astype(np.float32))
+    assert units.max() <= 3
+    assert np.array_equal(arithmetic.tanh(-x).view(np.uint32), (-arithmetic.tanh(x)).view(np.uint32))
+    assert arithmetic.tanh(np.array([0, -0.0, np.inf, -np.inf], np.float32)).tolist() == [0, 0, 1, -1]
+
+
 def test_rotary_angles_are_right_to_half_a_unit_of_float32() -> None:
     positions = np.array([0, 1, 63, 8191, 131071, 1 << 20], np.int64)
     frequencies = (5e5 ** (-np.arange(64) / 64)).astype(np.float32)
@@ -75,6 +84,19 @@ def test_attention_is_close_to_float64(length: int) -> None:
     assert np.allclose(arithmetic.attend(q, k, v), exact, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 200])
+def test_attention_with_window_soft_cap_and_sink_is_close_to_float64(length: int) -> None:
+    q = rng().standard_normal(32).astype(np.float32)
+    k = rng().standard_normal((length, 32)).astype(np.float16)
+    v = rng().standard_normal((length, 32)).astype(np.float16)
+    scores = 3 * np.tanh(k.astype(np.float64) @ q / 3)
+    scores[: max(0, length - 70)] = -np.inf
+    weights = np.exp(scores)
+    exact = weights @ v.astype(np.float64) / (weights.sum() + np.exp(0.75))
+    found = arithmetic.attend(q, k, v, window=70, soft_cap=3.0, sink=0.75)
+    assert np.allclose(found, exact, rtol=1e-5, atol=1e-6)
+
+
 def test_attention_is_defined_by_chunks_that_can_be_computed_apart() -> None:
     """What lies in a chunk gives the same partial result wherever the rest of the context is."""
     q: F32 = rng().standard_normal(16).astype(np.float32)
@@ -90,3 +112,26 @@ def test_attention_is_defined_by_chunks_that_can_be_computed_apart() -> None:
         top = max(top, chunk_top)
         total, value = total * before + chunk_sum * now, value * before + chunk_value * now
     assert np.array_equal((value / total).view(np.uint32), arithmetic.attend(q, k, v).view(np.uint32))
+
+
+def test_top_is_the_head_of_the_row_sorted_by_value_then_id() -> None:
+    x = rng().integers(-20, 20, (5, 300)).astype(np.float32)  # many equals
+    expected = [sorted(range(300), key=lambda i: (-row[i], i))[:64] for row in x]
+    assert arithmetic.top(x, 64).tolist() == expected
+    assert arithmetic.gather(x, np.array(expected)).tolist() == [
+        [row[i] for i in ids] for row, ids in zip(x, expected, strict=True)
+    ]
+
+
+def test_log_sum_exp_is_close_to_float64() -> None:
+    x = (rng().standard_normal((6, 1001)) * np.array([[0], [1], [5], [20], [300], [1e-6]])).astype(np.float32)
+    wide = x.astype(np.float64)
+    exact = np.logaddexp.reduce(wide, axis=1, keepdims=True)
+    assert np.allclose(arithmetic.log_sum_exp(x), exact, rtol=3e-7, atol=0)
+    one = np.array([[3.5]], np.float32)
+    assert arithmetic.log_sum_exp(one) == one
+
+
+def test_logarithm_is_accurate_at_every_binade() -> None:
+    x = np.concatenate([rng().uniform(1, 4, 10_000), 2.0 ** np.arange(40), 1 + 2.0 ** -np.arange(1, 30)])
+    assert np.allclose(arithmetic.log(x), np.log(x), rtol=2**-48, atol=2**-50)

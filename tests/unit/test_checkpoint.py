@@ -85,8 +85,14 @@ def test_anatomy_adds_up_to_the_file(tmp_path: Path) -> None:
     with Checkpoint.open(path) as checkpoint, GgufFile.open(path) as file:
         found = anatomy(checkpoint.model, checkpoint.tensor)
         assert found.totals.weight_bytes == sum(tensor.size_bytes for tensor in file.tensors.values())
-    assert len(found.segments) == 4
-    assert [row.context_bytes_per_token for row in found.segments] == [128, 128, 128, 0]  # 2 · 2 bytes · 2 heads · 16
+    assert len(found.segments) == 5
+    assert [row.context_bytes_per_token for row in found.segments] == [
+        128,
+        128,
+        128,
+        0,
+        0,
+    ]  # 2 · 2 bytes · 2 heads · 16
     sides = {row.name: row.side for row in found.operations}
     assert {name for name, side in sides.items() if side is Side.CONTEXT_AWARE} == {
         "rotary", "append", "attend", "sample", "tokenise",

@@ -15,6 +15,7 @@ from twofold.memory.context import ContextMemory
 from twofold.memory.map import MemoryMap
 from twofold.memory.weight import WeightMemory
 from twofold.model.checkpoint import Checkpoint
+from twofold.model.segment import TOP_WIDTH
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.rows import Rows
 
@@ -67,6 +68,24 @@ def test_the_map_refuses_another_model_and_tells_what_nobody_holds(tiny_path: Pa
     assert memory_map.version == 2
     with pytest.raises(Unreachable):
         memory_map.replicas(0)
+
+
+def test_the_other_end_of_a_step_gives_the_largest_of_the_logits_that_the_first_gives(tiny_path: Path) -> None:
+    memory = weights_of(tiny_path)
+    rows, last = Rows(memory.layout), len(memory.manifest.layers)
+    rng = np.random.default_rng(4)
+    for plane in memory.manifest.cuts[last].takes:
+        rows[plane.name][:3] = rng.standard_normal((3, plane.width))
+    carry = rows["carry"][:3].copy()
+    memory.work(last, rows, 3)
+    rows["carry"][:3] = carry
+    memory.work(last + 1, rows, 3)
+    logits: np.ndarray = rows["logits"][:3]  # type: ignore[type-arg]
+    ids = np.argsort(-logits, axis=1, kind="stable")[:, :TOP_WIDTH]
+    assert np.array_equal(rows["top_ids"][:3], ids)
+    assert np.array_equal(rows["top_values"][:3], np.take_along_axis(logits, ids, axis=1))
+    exact = np.logaddexp.reduce(logits.astype(np.float64), axis=1)
+    assert np.allclose(rows["log_sum_exp"][:3, 0].astype(np.float64), exact, rtol=1e-6)
 
 
 class Failing:

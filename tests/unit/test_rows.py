@@ -54,6 +54,6 @@ def test_rows_over_given_memory_share_it(rows: Rows) -> None:
     assert np.frombuffer(memory, "<f4", 1, offset)[0] == 1.25
 
 
-def test_only_the_last_segment_is_limited_to_few_rows(rows: Rows) -> None:
+def test_only_the_ends_of_a_step_are_limited_to_few_rows(rows: Rows) -> None:
     layout = rows.layout
-    assert [layout.limit(i) for i in range(len(layout.cuts))] == [256] * (len(layout.cuts) - 1) + [32]
+    assert [layout.limit(i) for i in range(len(layout.cuts))] == [256] * (len(layout.cuts) - 2) + [32, 32]

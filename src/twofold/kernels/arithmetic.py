@@ -10,11 +10,13 @@ import numpy.typing as npt
 F32 = npt.NDArray[np.float32]
 F16 = npt.NDArray[np.float16]
 I32 = npt.NDArray[np.int32]
+F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 f32 = np.float32
 CHUNK = 64  # positions of one softmax chunk
 _EXP = (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+_TANH = (2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
 _SINE = (-2.50507602534068634195e-08, 2.75573137070700676789e-06, -1.98412698298579493134e-04,
          8.33333333332248946124e-03, -1.66666666666666324348e-01)  # fmt: skip
 _COSINE = (2.08757232129817482790e-09, -2.75573143513906633035e-07, 2.48015872894767294178e-05,
@@ -37,6 +39,19 @@ def exp(x: F32) -> F32:
         return result
 
 
+def tanh(x: F32) -> F32:
+    """Hyperbolic tangent, odd, within 2 units in the last place (Cephes below 0.625, else by the exponential)."""
+    with np.errstate(all="ignore"):
+        m = np.abs(x)
+        z = m * m
+        p = np.full_like(x, f32(-5.70498872745e-3))
+        for coefficient in _TANH:
+            p = p * z + f32(coefficient)
+        near, far = (p * z) * m + m, f32(1) - f32(2) / (exp(m + m) + f32(1))
+        result: F32 = np.copysign(np.where(m < f32(0.625), near, far), x)
+        return result
+
+
 def tree_sum(lanes: F32) -> F32:
     """Sum of 16 lanes (last axis): lanes 8 apart are added first, then 4, 2, 1."""
     for apart in (8, 4, 2, 1):
@@ -54,6 +69,45 @@ def rms_norm(x: F32, weight: F32, epsilon: float) -> F32:
     inverse = f32(1) / np.sqrt(total / f32(x.shape[1]) + f32(epsilon))
     normed: F32 = (x * inverse[:, None]) * weight
     return normed
+
+
+def top(x: F32, k: int) -> I64:
+    """Ids i64[n, k] of the k largest values of each row f32[n, V], by falling value, then by rising id."""
+    return np.argsort(-x, axis=1, kind="stable")[:, :k]
+
+
+def gather(x: F32, ids: I64) -> F32:
+    """x[ids] f32[n, k] of each row f32[n, V] for ids i64[n, k]; 0 for an id outside the row."""
+    found: F32 = np.where(
+        (ids >= 0) & (ids < x.shape[1]), np.take_along_axis(x, ids.clip(0, x.shape[1] - 1), axis=1), 0
+    )
+    return found.astype(np.float32)
+
+
+def log(x: F64) -> F64:
+    """Natural logarithm of x >= 1 in f64, within 2^-50 of its value: 2 atanh((m - 1) / (m + 1)) for x = 2^e · m."""
+    mantissa, exponent = np.frexp(x)
+    low = mantissa * 2 <= 1.4142135623730951
+    m, e = np.where(low, mantissa * 2, mantissa), np.where(low, exponent - 1, exponent)
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    p = np.full_like(z, 1.0 / 17.0)
+    for n in range(15, 1, -2):
+        p = p * z + 1.0 / n
+    result: F64 = e * 0.6931471805599453 + (2.0 * s + 2.0 * s * (z * p))
+    return result
+
+
+def log_sum_exp(x: F32) -> F32:
+    """log(sum(exp(x))) f32[n, 1] of rows f32[n, V]; exponentials are summed in 16 lanes, element k in lane k mod 16."""
+    most = x.max(1, keepdims=True)
+    padded = np.full((len(x), -(-x.shape[1] // 16) * 16), -np.inf, np.float32)
+    padded[:, : x.shape[1]] = x
+    lanes = np.zeros((len(x), 16), np.float32)
+    for k in range(0, padded.shape[1], 16):
+        lanes = lanes + exp(padded[:, k : k + 16] - most)
+    result: F32 = most + log(tree_sum(lanes)[:, None].astype(np.float64)).astype(np.float32)
+    return result
 
 
 LEVELS = {8: f32(127), 16: f32(32512)}  # 32512 = 127 · 256: both bytes of a 16-bit activation fit int8
@@ -79,8 +133,11 @@ def swiglu(gate: F32, up: F32) -> F32:
     return gate / (exp(-gate) + f32(1)) * up
 
 
-def rotary_angles(positions: I64, frequencies: F32) -> tuple[F32, F32]:
-    """(cosine, sine) f32[n, len(frequencies)] of position · frequency, the product rounded to f32 first."""
+def rotary_angles(positions: I64, frequencies: F32, magnitude: float = 1.0) -> tuple[F32, F32]:
+    """(cosine, sine) f32[n, len(frequencies)] of position · frequency, the product rounded to f32 first.
+
+    Both are rounded to f32, then multiplied by `magnitude`.
+    """
     angle = (positions.astype(np.float32)[:, None] * frequencies[None, :]).astype(np.float64)
     shifted = angle * 0.63661977236758134 + 6755399441055744.0
     n = shifted - 6755399441055744.0
@@ -96,43 +153,53 @@ def rotary_angles(positions: I64, frequencies: F32) -> tuple[F32, F32]:
     quadrant = shifted.view(np.int64) & 3
     cosine = np.choose(quadrant, (c, -s, -c, s))
     sine = np.choose(quadrant, (s, c, -s, -c))
-    return cosine.astype(np.float32), sine.astype(np.float32)
+    return cosine.astype(np.float32) * f32(magnitude), sine.astype(np.float32) * f32(magnitude)
 
 
 def rotate(x: F32, cosine: F32, sine: F32, *, interleaved: bool) -> F32:
-    """Rotary embedding of x f32[heads, d] by one position's cosine and sine f32[d/2]."""
-    half = x.shape[1] // 2
-    first, second = (slice(0, None, 2), slice(1, None, 2)) if interleaved else (slice(0, half), slice(half, None))
-    out = np.empty_like(x)
+    """Rotary embedding of x f32[heads, d] by one position's cosine and sine f32[pairs]; the rest of d is unchanged."""
+    half = len(cosine)
+    even, odd = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
+    first, second = (even, odd) if interleaved else (slice(0, half), slice(half, 2 * half))
+    out = x.copy()
     p, q = x[:, first], x[:, second]
     out[:, first] = p * cosine - q * sine
     out[:, second] = q * cosine + p * sine
     return out
 
 
-def attend_chunk(q: F32, k: F16, v: F16) -> tuple[f32, f32, F32]:
-    """One chunk by itself: (maximum, sum of exponentials, weighted values f32[d]) of q f32[d], k and v f16[t, d]."""
+def attend_chunk(q: F32, k: F16, v: F16, first: int = 0, soft_cap: float = 0.0) -> tuple[f32, f32, F32]:
+    """One chunk by itself: (maximum, sum of exponentials, weighted values f32[d]) of q f32[d], k and v f16[t, d].
+
+    Places before `first` are not seen.
+    """
     scores = np.full(CHUNK, -np.inf, np.float32)
-    total = np.zeros(len(k), np.float32)
+    total = np.zeros(len(k) - first, np.float32)
     for d in range(q.shape[0]):
-        total = total + q[d] * k[:, d].astype(np.float32)
-    scores[: len(k)] = total
+        total = total + q[d] * k[first:, d].astype(np.float32)
+    scores[first : len(k)] = f32(soft_cap) * tanh(total / f32(soft_cap)) if soft_cap else total
     top = scores.max()
     weights = exp(scores - top)
     lanes = np.zeros(16, np.float32)
     for block in range(0, CHUNK, 16):
         lanes = lanes + weights[block : block + 16]
     mixed = np.zeros(v.shape[1], np.float32)
-    for t in range(len(v)):
+    for t in range(first, len(v)):
         mixed = mixed + weights[t] * v[t].astype(np.float32)
     return top, f32(tree_sum(lanes)), mixed
 
 
-def attend(q: F32, k: F16, v: F16) -> F32:
-    """Attention of one query head q f32[d] over k and v f16[t, d]: chunks of 64 positions merged in order."""
-    top, total, value = f32(-np.inf), f32(0), np.zeros(v.shape[1], np.float32)
-    for start in range(0, len(k), CHUNK):
-        chunk_top, chunk_sum, chunk_value = attend_chunk(q, k[start : start + CHUNK], v[start : start + CHUNK])
+def attend(q: F32, k: F16, v: F16, *, window: int = 0, soft_cap: float = 0.0, sink: float | None = None) -> F32:
+    """Attention of one query head q f32[d] over k and v f16[t, d]: chunks of 64 positions merged in order.
+
+    The last `window` positions are seen (0: all); a `sink` is a position before the first, without a value.
+    """
+    top, total = (f32(-np.inf), f32(0)) if sink is None else (f32(sink), f32(1))
+    value = np.zeros(v.shape[1], np.float32)
+    unseen = max(0, len(k) - window) if window else 0
+    for start in range(unseen // CHUNK * CHUNK, len(k), CHUNK):
+        part = slice(start, start + CHUNK)
+        chunk_top, chunk_sum, chunk_value = attend_chunk(q, k[part], v[part], max(0, unseen - start), soft_cap)
         if chunk_top > top:
             before, now = exp(np.array([top - chunk_top], np.float32))[0], f32(1)
             top = chunk_top

@@ -18,6 +18,9 @@ class Step(IntEnum):
     ADD = 5
     WIDEN = 6
     NARROW = 7
+    TOP = 8
+    GATHER = 9
+    LOG_SUM_EXP = 10
 
 
 class MatrixStruct(ctypes.Structure):
@@ -76,7 +79,22 @@ class AttentionStruct(ctypes.Structure):
         ("kv_heads", c_int64),
         ("head_dim", c_int64),
         ("page_offset", c_int64),
+        ("window", c_int64),
+        ("sinks", c_void_p),
         ("scale", c_float),
+        ("soft_cap", c_float),
+        ("interleaved", c_int32),
+        ("dimensions", c_int32),
+    )
+
+
+class RotaryStruct(ctypes.Structure):
+    """`struct rotary`: frequencies of rotary pairs."""
+
+    _fields_ = (
+        ("frequency", c_void_p),
+        ("pairs", c_int64),
+        ("magnitude", c_float),
         ("interleaved", c_int32),
     )
 
@@ -108,6 +126,9 @@ class ContextCall(ctypes.Structure):
         ("level", c_void_p),
         ("attention", c_void_p),
         ("rows", POINTER(AttendCall)),
+        ("threads", c_int64),
+        ("scratch", c_void_p),
+        ("scratch_floats", c_int64),
     )
 
 
@@ -126,7 +147,8 @@ class Functions:
         self.pack = _typed(lib.tf_pack, None, c_void_p, c_int32, c_void_p, c_int64, c_int64, c_int64, c_void_p)
         self.segment = _typed(lib.tf_segment, None, c_void_p)
         self.context = _typed(lib.tf_context, None, c_void_p)
-        self.rotary = _typed(lib.tf_rotary, None, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p)
+        self.context_scratch = _typed(lib.tf_context_scratch, c_int64, c_void_p, c_void_p, c_int64, c_int64)
+        self.rotary = _typed(lib.tf_rotary, None, c_void_p, c_void_p, c_int64, c_void_p, c_void_p)
         self.read = _typed(lib.tf_read, None, c_void_p, c_void_p, c_void_p, c_int64)
         self.multiply = _typed(lib.tf_multiply, c_int64, c_void_p, c_void_p, c_int64)
         self.exponential = _typed(lib.tf_exponential, None, c_void_p, c_void_p, c_int64, c_void_p)

@@ -3,7 +3,7 @@
 A quantised linear needs its input rounded to int8 first; an f16 plane is widened on the way in and rounded on
 the way out.
 
-Threads share a step out by columns of what it makes; an embedding and a norm, which need whole rows, and what
+Threads share a step out by columns of what it makes; those that need whole rows (`WHOLE_ROWS`), and what
 follows them, by rows. A step `waits` (all threads meet) when it needs what another thread may have made or may
 still be reading: so a linear, which reads all columns of all rows, waits for its input, while the steps after a
 linear go on with the columns that their own thread has just made.
@@ -15,10 +15,10 @@ from enum import Enum
 
 from twofold.errors import InternalError
 from twofold.kernels.binding import Step
-from twofold.model.operations import Add, Embed, Linear, RMSNorm, SwiGLU, WeightOperation
+from twofold.model.operations import Add, Embed, Gather, Linear, LogSumExp, RMSNorm, SwiGLU, Top, WeightOperation
 from twofold.model.segment import Segment
 
-WHOLE_ROWS = (Step.EMBED, Step.RMS_NORM)
+WHOLE_ROWS = (Step.EMBED, Step.RMS_NORM, Step.TOP, Step.GATHER, Step.LOG_SUM_EXP)
 
 
 class Share(Enum):
@@ -79,7 +79,7 @@ class Lowering:
                 self._emit(LoweredStep(Step.WIDEN, buffer, wide))
                 buffer = wide
             self._values[plane.name] = buffer
-        direct = {plane.name for plane in self.segment.cut.gives if plane.dtype == "f32"}
+        direct = {plane.name for plane in self.segment.cut.gives if plane.dtype != "f16"}
         for index, operation in enumerate(self.segment.operations):
             last = all(later.out != operation.out for later in self.segment.operations[index + 1 :])
             self._lower(operation, plane=operation.out if last and operation.out in direct else None)
@@ -130,10 +130,23 @@ class Lowering:
             case Add():
                 a, b = self._values[operation.a], self._values[operation.b]
                 step = LoweredStep(Step.ADD, a, Buffer(operation.out, a.width, plane), b=b)
+            case Top() | Gather() | LogSumExp():
+                step = self._head(operation, plane)
         self._emit(step)
         self._values[operation.out] = step.out
         for bits in (8, 16):
             self._rounded.pop((operation.out, bits), None)
+
+    def _head(self, operation: Top | Gather | LogSumExp, plane: str | None) -> LoweredStep:
+        x = self._values[operation.x]
+        match operation:
+            case Top():
+                return LoweredStep(Step.TOP, x, Buffer(operation.out, operation.k, plane))
+            case Gather():
+                ids = self._values[operation.ids]
+                return LoweredStep(Step.GATHER, x, Buffer(operation.out, ids.width, plane), b=ids)
+            case LogSumExp():
+                return LoweredStep(Step.LOG_SUM_EXP, x, Buffer(operation.out, 1, plane))
 
     def _round(self, name: str, bits: int) -> Buffer:
         """The value as integers, rounded once for all who read it."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from twofold.cache.pages import PAGE_POSITIONS
 from twofold.errors import ConfigurationError, DeviceError, InternalError, ModelError
 from twofold.kernels.base import Capabilities, PagePool, Progress, page_layout
 from twofold.kernels.binding import (
@@ -20,6 +21,7 @@ from twofold.kernels.binding import (
     ContextCall,
     Functions,
     MatrixStruct,
+    RotaryStruct,
     SegmentCall,
     StepStruct,
     ValueStruct,
@@ -28,7 +30,7 @@ from twofold.kernels.blocks import decode
 from twofold.kernels.lowering import Buffer, LoweredStep, Lowering
 from twofold.model.checkpoint import Tensor, Tensors
 from twofold.model.manifest import Manifest, Model
-from twofold.model.operations import Linear, RMSNorm, weight_of
+from twofold.model.operations import Linear, RMSNorm, Rotary, weight_of
 from twofold.wire.rows import Layout, Rows
 
 MAX_HEAD_DIM = 256
@@ -236,17 +238,31 @@ class NativeContext:
         self._layers = manifest.layers
         if max((a.head_dim for a in manifest.layers), default=0) > MAX_HEAD_DIM:
             raise ModelError(f"heads wider than {MAX_HEAD_DIM} are not supported by the native kernels")
+        self._sinks = [np.array(a.sinks, np.float32) for a in manifest.layers]
         self._attention = [
-            AttentionStruct(a.heads, a.kv_heads, a.head_dim, offset, a.scale, a.rotary.interleaved)
-            for a, offset in zip(manifest.layers, offsets, strict=True)
-        ]
+            AttentionStruct(
+                a.heads, a.kv_heads, a.head_dim, offset, a.window, sinks.ctypes.data if a.sinks else None,
+                a.scale, a.soft_cap, a.rotary.interleaved, a.rotary.dimensions,
+            )
+            for a, sinks, offset in zip(manifest.layers, self._sinks, offsets, strict=True)
+        ]  # fmt: skip
+        self._scratch_floats = self._scratch_needed(
+            min(len(pool.memory), -(-manifest.context_length // PAGE_POSITIONS))
+        )
+        self._scratch = np.empty(self._scratch_floats + ALIGN // 4, np.float32)  # given by the system as it is touched
         self._positions = np.zeros(rows, np.int64)
         self._tables = np.zeros(rows, np.uint64)
         self._kept: list[npt.NDArray[np.int32]] = []
-        self._angles = {f: _RotaryTable(f, rows) for f in {layer.rotary.frequencies for layer in manifest.layers}}
+        self._angles = {rotary: _RotaryTable(rotary, rows) for rotary in {layer.rotary for layer in manifest.layers}}
         widest = max((a.heads * a.head_dim for a in manifest.layers), default=1)
         self._rotated = np.zeros((rows, widest), np.float32)
         self._calls: dict[int, list[tuple[ContextCall, AttendCall, int]]] = {}
+
+    def _scratch_needed(self, chunks: int) -> int:
+        """Floats that any layer needs while a session of `chunks` chunks is shared over the threads."""
+        native, addresses = self._native, [ctypes.addressof(attention) for attention in self._attention]
+        sizes = [native.functions.context_scratch(native.level, a, native.threads, chunks) for a in addresses]
+        return max(sizes, default=0)
 
     def place(self, positions: Sequence[int], tables: Sequence[npt.NDArray[np.int32]]) -> None:
         """Say what the rows of the next step are, and make their rotary tables."""
@@ -273,32 +289,36 @@ class NativeContext:
     def _prepare(self, rows: Rows) -> list[tuple[ContextCall, AttendCall, int]]:
         calls = []
         planes = [rows[name].ctypes.data for name in ("q", "k", "v", "attended")]
+        scratch = -(-self._scratch.ctypes.data // ALIGN) * ALIGN
         for layer, attention in zip(self._layers, self._attention, strict=True):
-            rotary = self._angles[layer.rotary.frequencies]
+            rotary = self._angles[layer.rotary]
             attend = AttendCall(
                 0, self._positions.ctypes.data, self._tables.ctypes.data, self._pool.memory.ctypes.data,
                 self._pool.page_bytes, rotary.cosine.ctypes.data, rotary.sine.ctypes.data,
                 *planes, self._rotated.ctypes.data,
             )  # fmt: skip
             call = ContextCall(
-                self._native.pool, self._native.level, ctypes.addressof(attention), ctypes.pointer(attend)
-            )
+                self._native.pool, self._native.level, ctypes.addressof(attention), ctypes.pointer(attend),
+                self._native.threads, scratch, self._scratch_floats,
+            )  # fmt: skip
             calls.append((call, attend, ctypes.addressof(call)))
         self._calls[rows.address] = calls
         return calls
 
 
 class _RotaryTable:
-    """Cosines and sines of a step's rows for one set of frequencies."""
+    """Cosines and sines of a step's rows for one rotary embedding."""
 
-    def __init__(self, frequencies: tuple[float, ...], rows: int) -> None:
-        self.frequencies = np.array(frequencies, np.float32)
-        self.cosine = np.zeros((rows, len(frequencies)), np.float32)
-        self.sine = np.zeros((rows, len(frequencies)), np.float32)
+    def __init__(self, rotary: Rotary, rows: int) -> None:
+        self._frequencies = np.array(rotary.frequencies, np.float32)
+        self._rotary = RotaryStruct(
+            self._frequencies.ctypes.data, len(rotary.frequencies), rotary.magnitude, rotary.interleaved
+        )
+        self.cosine = np.zeros((rows, rotary.dimensions), np.float32)
+        self.sine = np.zeros((rows, rotary.dimensions), np.float32)
 
     def fill(self, functions: Functions, positions: npt.NDArray[np.int64], count: int) -> None:
         """The first `count` rows for these positions."""
         functions.rotary(
-            positions.ctypes.data, count, self.frequencies.ctypes.data, len(self.frequencies),
-            self.cosine.ctypes.data, self.sine.ctypes.data,
-        )  # fmt: skip
+            ctypes.addressof(self._rotary), positions.ctypes.data, count, self.cosine.ctypes.data, self.sine.ctypes.data
+        )

@@ -16,9 +16,12 @@ from twofold.model.operations import (
     Add,
     Attention,
     Embed,
+    Gather,
     Linear,
+    LogSumExp,
     RMSNorm,
     SwiGLU,
+    Top,
     WeightOperation,
     weight_of,
 )
@@ -65,10 +68,22 @@ class ReferenceWeights:
                 return arithmetic.rms_norm(values[operation.x], weight, operation.epsilon)
             case Linear():
                 return self._weights[operation.weight].linear(values[operation.x], operation.activation_bits)
-            case SwiGLU():
-                return arithmetic.swiglu(values[operation.gate], values[operation.up])
-            case Add():
-                return values[operation.a] + values[operation.b]
+            case _:
+                return _weightless(operation, values)
+
+
+def _weightless(operation: SwiGLU | Add | Top | Gather | LogSumExp, values: dict[str, F32]) -> F32:
+    match operation:
+        case SwiGLU():
+            return arithmetic.swiglu(values[operation.gate], values[operation.up])
+        case Add():
+            return values[operation.a] + values[operation.b]
+        case Top():
+            return arithmetic.top(values[operation.x], operation.k).astype(np.float32)
+        case Gather():
+            return arithmetic.gather(values[operation.x], values[operation.ids].astype(np.int64))
+        case LogSumExp():
+            return arithmetic.log_sum_exp(values[operation.x])
 
 
 def _widened(plane: npt.NDArray[np.generic]) -> F32:
@@ -93,7 +108,9 @@ class ReferenceContext:
         """Rotate, append, attend: planes q, k, v → attended."""
         what = self._layers[layer]
         frequencies = np.array(what.rotary.frequencies, np.float32)
-        cosine, sine = arithmetic.rotary_angles(np.array(self._positions[:count], np.int64), frequencies)
+        cosine, sine = arithmetic.rotary_angles(
+            np.array(self._positions[:count], np.int64), frequencies, what.rotary.magnitude
+        )
         shape = (-1, what.head_dim)
         for r in range(count):
             k = rows["k"][r].astype(np.float32).reshape(shape)
@@ -104,8 +121,9 @@ class ReferenceContext:
             q = arithmetic.rotate(q, cosine[r], sine[r], interleaved=what.rotary.interleaved) * np.float32(what.scale)
             for head in range(what.heads):
                 keys, values = self._cached(layer, what, r, head // (what.heads // what.kv_heads))
-                out = arithmetic.attend(q[head], keys, values).astype(np.float16)
-                rows["attended"][r, head * what.head_dim : (head + 1) * what.head_dim] = out
+                sink = what.sinks[head] if what.sinks else None
+                out = arithmetic.attend(q[head], keys, values, window=what.window, soft_cap=what.soft_cap, sink=sink)
+                rows["attended"][r, head * what.head_dim : (head + 1) * what.head_dim] = out.astype(np.float16)
 
     def close(self) -> None:
         """Nothing to give back: the pool is the caller's."""

@@ -60,7 +60,7 @@ class MemoryMap:
         return found
 
     def check(self) -> None:
-        """Raise ConfigurationError unless every segment of the model is held by somebody."""
-        missing = [segment for segment in range(self.manifest.segments) if not self._replicas.get(segment)]
+        """Raise ConfigurationError unless every segment that a step to all logits calls is held by somebody."""
+        missing = [segment for segment in range(len(self.manifest.layers) + 1) if not self._replicas.get(segment)]
         if missing:
             raise ConfigurationError(f"nobody holds segments {missing} of {self.manifest.name}")

@@ -81,17 +81,20 @@ def anatomy(model: Model, tensor: Callable[[str], Tensor]) -> Anatomy:
                 context_bytes_per_token=layer.context_bytes if layer else 0,
             )
         )
+    steps = len(manifest.layers) + 1  # segments of one pass; the others are ends that it does not take
     totals = Totals(
         parameters=sum(t.rows * t.width for t in used.values()),
         weight_bytes=sum(len(t.raw) for t in used.values()),
         context_bytes_per_token=manifest.context_bytes_per_token(),
-        link_bytes_per_token=sum(sum(cut.bytes_per_row()) for cut in manifest.cuts),
-        multiplications_per_token=sum(row.multiplications for row in rows),
-        read_bytes_per_token=sum(len(used[name].raw) for segment in model.segments for name in _linears(segment)),
+        link_bytes_per_token=sum(sum(cut.bytes_per_row()) for cut in manifest.cuts[:steps]),
+        multiplications_per_token=sum(row.multiplications for row in rows[:steps]),
+        read_bytes_per_token=sum(
+            len(used[name].raw) for segment in model.segments[:steps] for name in _linears(segment)
+        ),
     )
     return Anatomy(
         manifest.name, manifest.digest, manifest.family, manifest.numerics, manifest.vocabulary,
-        manifest.context_length, totals, tuple(rows), _operations(rows),
+        manifest.context_length, totals, tuple(rows), _operations(rows[:steps]),
     )  # fmt: skip
 
 

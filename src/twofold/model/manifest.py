@@ -22,12 +22,12 @@ class Manifest(msgspec.Struct, frozen=True):
     numerics: int
     vocabulary: int  # tokens, = width of the logits plane
     context_length: int  # positions the model was made for
-    cuts: tuple[Cut, ...]  # of segments 0 .. L
+    cuts: tuple[Cut, ...]  # of segments 0 .. L and of the other ends of a step
     layers: tuple[ContextLayer, ...]  # L of them
 
     @property
     def segments(self) -> int:
-        """Number of segments, layers + 1."""
+        """Number of segments: one a layer, and the ends of a step."""
         return len(self.cuts)
 
     def planes(self) -> tuple[Plane, ...]:

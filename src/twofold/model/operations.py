@@ -77,18 +77,48 @@ class Add(msgspec.Struct, frozen=True, tag=True):
     out: str
 
 
-WeightOperation = Embed | RMSNorm | Linear | SwiGLU | Add
+class Top(msgspec.Struct, frozen=True, tag=True):
+    """out[n, k] i32: where the k largest of x[n, V] f32 stand, by falling value, the lower first among equals."""
+
+    x: str
+    k: int
+    out: str
+
+
+class Gather(msgspec.Struct, frozen=True, tag=True):
+    """out[n, k] f32 = x[ids]: of each row of x[n, V] the values at ids[n, k] i32; 0 for an id outside the row."""
+
+    x: str
+    ids: str
+    out: str
+
+
+class LogSumExp(msgspec.Struct, frozen=True, tag=True):
+    """out[n, 1] f32 = log(sum(exp(x[n, V]))): what turns a logit into a log-probability."""
+
+    x: str
+    out: str
+
+
+WeightOperation = Embed | RMSNorm | Linear | SwiGLU | Add | Top | Gather | LogSumExp
 
 
 class Rotary(msgspec.Struct, frozen=True):
     """Rotary position embedding (Su et al. 2021, arXiv 2104.09864); context parameters only.
 
-    `frequencies` f32[head_dim / 2], radians a position. `interleaved`: the pair i is (2i, 2i+1), else it is
-    (i, i + head_dim / 2).
+    `frequencies` f32 of the pairs, radians a position; the first `dimensions` elements of a head are turned, the rest
+    passes through. `interleaved`: the pair i is (2i, 2i+1), else it is (i, i + dimensions / 2). Cosine and sine are
+    multiplied by `magnitude` f32.
     """
 
     frequencies: tuple[float, ...]
     interleaved: bool
+    magnitude: float = 1.0
+
+    @property
+    def dimensions(self) -> int:
+        """Elements of a head that are turned: two a pair."""
+        return 2 * len(self.frequencies)
 
 
 class Attention(msgspec.Struct, frozen=True, tag=True):
@@ -97,6 +127,11 @@ class Attention(msgspec.Struct, frozen=True, tag=True):
     Takes planes q f16[n, heads · head_dim], k and v f16[n, kv_heads · head_dim]; gives attended
     f16[n, heads · head_dim]. Grouped heads: query head h reads KV head h // (heads / kv_heads)
     (Ainslie et al. 2023, arXiv 2305.13245).
+
+    `window`: a row sees its last `window` positions, itself among them (Beltagy et al. 2020, arXiv 2004.05150);
+    0: all. `soft_cap`: scores become cap · tanh(score / cap) (Gemma Team 2024, arXiv 2408.00118); 0: none.
+    `sinks`: a logit for each query head that joins the softmax's sum and has no value (OpenAI 2025,
+    arXiv 2508.10925); empty: none. All three are f32 values.
     """
 
     heads: int
@@ -104,6 +139,9 @@ class Attention(msgspec.Struct, frozen=True, tag=True):
     head_dim: int
     scale: float
     rotary: Rotary
+    window: int = 0
+    soft_cap: float = 0.0
+    sinks: tuple[float, ...] = ()
 
     @property
     def context_bytes(self) -> int:
@@ -119,6 +157,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("linear", Side.CONTEXT_FREE, "[n,K] → f32[n,R]", "R1: this row and fixed weights"),
     Kind("swiglu", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
     Kind("add", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
+    Kind("top", Side.CONTEXT_FREE, "f32[n,V] → i32[n,k]", "R1: this row, which of its values are largest"),
+    Kind("gather", Side.CONTEXT_FREE, "f32[n,V], i32[n,k] → f32[n,k]", "R1: this row's own values"),
+    Kind("log_sum_exp", Side.CONTEXT_FREE, "f32[n,V] → f32[n,1]", "R1: this row, summed"),
     Kind(
         "rotary",
         Side.CONTEXT_AWARE,
@@ -143,6 +184,9 @@ _NAMES: dict[type, str] = {
     Linear: "linear",
     SwiGLU: "swiglu",
     Add: "add",
+    Top: "top",
+    Gather: "gather",
+    LogSumExp: "log_sum_exp",
 }
 
 
@@ -159,14 +203,16 @@ def inputs_of(operation: WeightOperation) -> tuple[str, ...]:
     match operation:
         case Embed():
             return (operation.ids,)
-        case RMSNorm() | Linear():
+        case RMSNorm() | Linear() | Top() | LogSumExp():
             return (operation.x,)
         case SwiGLU():
             return (operation.gate, operation.up)
         case Add():
             return (operation.a, operation.b)
+        case Gather():
+            return (operation.x, operation.ids)
 
 
 def weight_of(operation: WeightOperation) -> str | None:
     """Name of the tensor an operation holds, if any."""
-    return None if isinstance(operation, SwiGLU | Add) else operation.weight
+    return None if isinstance(operation, SwiGLU | Add | Top | Gather | LogSumExp) else operation.weight

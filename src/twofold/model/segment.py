@@ -2,9 +2,12 @@
 
     segment 0 ──planes──▶ context layer 0 ──planes──▶ segment 1 ─ … ─▶ context layer L-1 ──▶ segment L ──▶ logits
 
-A model of L layers is L + 1 segments with L context layers between them. A plane is a matrix with one row a
-token; its dtype is part of the numerics: a value is rounded to it at the cut, whether the cut is crossed
-inside one process or between two hosts (R5).
+A model of L layers is L + 1 segments with L context layers between them. Segments from L on are ends of the step:
+they take the same planes, and a step calls one of them. Segment L gives all logits; segment L + 1 gives the largest
+of them, for networks that should not carry a vocabulary per token.
+
+A plane is a matrix with one row a token; its dtype is part of the numerics: a value is rounded to it at the cut,
+whether the cut is crossed inside one process or between two hosts (R5).
 """
 
 from typing import Literal
@@ -13,7 +16,7 @@ import msgspec
 import numpy as np
 
 from twofold.errors import InternalError
-from twofold.model.operations import Embed, WeightOperation, inputs_of
+from twofold.model.operations import Embed, Gather, LogSumExp, Top, WeightOperation, inputs_of
 
 Dtype = Literal["f32", "f16", "i32"]
 NUMPY: dict[str, np.dtype[np.generic]] = {
@@ -21,6 +24,9 @@ NUMPY: dict[str, np.dtype[np.generic]] = {
     "f16": np.dtype("<f2"),
     "i32": np.dtype("<i4"),
 }
+
+
+TOP_WIDTH = 256  # logits that segment L + 1 gives of each row, or all if the vocabulary is smaller
 
 
 class Plane(msgspec.Struct, frozen=True):
@@ -52,6 +58,22 @@ class Segment(msgspec.Struct, frozen=True):
 
     cut: Cut
     operations: tuple[WeightOperation, ...]
+
+
+def top_of(head: Segment) -> Segment:
+    """The end of a step that gives, instead of the plane logits of `head`, its largest values.
+
+    Planes: top_ids i32[k] and top_values f32[k], by falling value, and log_sum_exp f32[1] of all logits.
+    """
+    logits = head.cut.gives[0]
+    width = min(TOP_WIDTH, logits.width)
+    gives = (Plane("top_ids", width, "i32"), Plane("top_values", width, "f32"), Plane("log_sum_exp", 1, "f32"))
+    largest = (
+        Top(logits.name, width, "top_ids"),
+        Gather(logits.name, "top_ids", "top_values"),
+        LogSumExp(logits.name, "log_sum_exp"),
+    )
+    return Segment(Cut(head.cut.takes, gives), (*head.operations, *largest))
 
 
 def check_segment(index: int, segment: Segment) -> None:

@@ -69,7 +69,8 @@ def _manifest_problem(welcome: Welcome) -> str | None:
     manifest = welcome.manifest
     if len(manifest.digest) != DIGEST_DIGITS or not set(manifest.digest) <= set("0123456789abcdef"):
         return f"its digest is not {DIGEST_DIGITS} hexadecimal digits"
-    if manifest.segments != len(manifest.layers) + 1:
+    ends = manifest.cuts[len(manifest.layers) :]
+    if not ends or any(cut.takes != ends[0].takes for cut in ends):
         return f"{manifest.segments} segments do not go with {len(manifest.layers)} layers"
     seen: dict[str, Plane] = {}
     for cut in manifest.cuts:

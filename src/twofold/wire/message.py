@@ -36,7 +36,7 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     manifest: Manifest
     segments: tuple[int, ...]  # held by this processor
     rows: int  # most rows of one call
-    head_rows: int  # most rows of one call of the last segment
+    head_rows: int  # most rows of one call of a segment that ends a step
     pid: int
     title: str
     protocol: int = PROTOCOL

@@ -19,7 +19,7 @@ from twofold.model.manifest import Manifest
 from twofold.model.segment import NUMPY, Cut, Plane
 
 ROWS = 256  # rows of one call
-HEAD_ROWS = 32  # rows of one call of the last segment: a row of logits is large
+HEAD_ROWS = 32  # rows of one call of an end of the step: a row of logits is large
 ALIGN = 64
 
 AnyArray = npt.NDArray[np.generic]
@@ -32,7 +32,8 @@ class Layout:
         self.rows, self.head_rows = rows, head_rows
         self.cuts = manifest.cuts
         self.planes: dict[str, Plane] = {plane.name: plane for plane in manifest.planes()}
-        last = {plane.name for plane in manifest.cuts[-1].gives}
+        self._ends = len(manifest.layers)  # segments from here on end a step
+        last = {plane.name for cut in manifest.cuts[self._ends :] for plane in cut.gives}
         self.capacity = {name: head_rows if name in last else rows for name in self.planes}
         self.offsets: dict[str, int] = {}
         end = 0
@@ -43,7 +44,7 @@ class Layout:
 
     def limit(self, segment: int) -> int:
         """The most rows one call of `segment` may carry."""
-        return self.head_rows if segment == len(self.cuts) - 1 else self.rows
+        return self.head_rows if segment >= self._ends else self.rows
 
     def payload_bytes(self, planes: Sequence[Plane], count: int) -> int:
         """Bytes of `count` rows of `planes` on a wire: the planes one after the other, rows packed."""
