@@ -12,10 +12,10 @@ import typer
 from twofold import link
 from twofold.cli import options, show
 from twofold.engine.assemble import load_weights, open_checkpoint
+from twofold.errors import one_line
 from twofold.kernels.native import Native
 from twofold.processor.weight import WeightProcessor
 from twofold.units import bytes_text
-from twofold.wire.message import one_line
 
 
 def weights(

@@ -17,10 +17,11 @@ from twofold.memory.context import ContextMemory
 from twofold.memory.map import MemoryMap
 from twofold.memory.weight import WeightMemory
 from twofold.model.chat import ChatTemplate
-from twofold.model.checkpoint import Checkpoint, file_digest
+from twofold.model.checkpoint import Checkpoint
 from twofold.model.tokenizer import Tokenizer, TokenizerData
 from twofold.processor.spawn import SpawnedWeights, weights_command
 from twofold.store.catalogue import BY_NAME
+from twofold.store.digest import digest_of
 from twofold.store.models import file_at
 from twofold.store.pull import ensure
 from twofold.units import Nanoseconds, Seconds
@@ -43,7 +44,7 @@ def open_checkpoint(name: str, progress: Progress) -> Checkpoint:
     """The checkpoint of a catalogue name (fetched and verified) or of a path."""
     path = ensure(name, progress)
     entry = BY_NAME.get(name)
-    return Checkpoint.open(path, digest=entry.sha256 if entry else None)
+    return Checkpoint.open(path, digest=entry.sha256 if entry else digest_of(path, progress))
 
 
 def load_weights(checkpoint: Checkpoint, backend: Native, progress: Progress) -> WeightMemory:
@@ -142,7 +143,7 @@ def _digest(model: str | None) -> str | None:
     if model is None:
         return None
     entry = BY_NAME.get(model)
-    return entry.sha256 if entry else file_digest(file_at(model))
+    return entry.sha256 if entry else digest_of(file_at(model))
 
 
 def _ask_tokenizer(connection: Connection) -> TokenizerData:

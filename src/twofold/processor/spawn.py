@@ -22,9 +22,9 @@ from twofold.errors import (
     ProcessorLost,
     TwofoldError,
     Unreachable,
+    one_line,
 )
 from twofold.units import KIB, Seconds
-from twofold.wire.message import one_line
 
 READY_SECONDS = Seconds(120.0)  # a model of many gigabytes is read and repacked in it
 TERMINATE_SECONDS = 2.0

@@ -32,15 +32,20 @@ class Model:
     partial: bool
 
 
-def models_folder() -> Path:
-    """The folder of fetched models; it need not exist. ConfigurationError if there is no home for it."""
+def cache_folder() -> Path:
+    """What can be fetched or computed again; it need not exist. ConfigurationError if there is no home for it."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(cache):  # the XDG specification: a relative one is to be ignored
-        return Path(cache, "twofold", "models")
+        return Path(cache, "twofold")
     try:
-        return Path.home() / ".cache" / "twofold" / "models"
+        return Path.home() / ".cache" / "twofold"
     except RuntimeError:
         raise ConfigurationError("no home folder is known; set HOME or XDG_CACHE_HOME") from None
+
+
+def models_folder() -> Path:
+    """The folder of fetched models; it need not exist."""
+    return cache_folder() / "models"
 
 
 def path_of(entry: Entry) -> Path:
