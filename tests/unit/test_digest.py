@@ -9,8 +9,9 @@ import pytest
 
 from twofold.errors import ModelError
 from twofold.store import digest
-from twofold.store.digest import digest_of, forget, replacing
+from twofold.store.digest import digest_of, forget
 from twofold.store.models import cache_folder
+from twofold.store.place import replacing
 
 CONTENT, OTHER = b"weights" * 1000, b"WEIGHTS" * 1000
 

@@ -19,11 +19,12 @@ STAGES = {
     "verify": "verifying",
     "unpack": "unpacking",
     "load": "loading the weights",
+    "stale": "the packed weights in the cache are damaged or of another version; packing them again",
     "start": "starting the weight processor",
 }
-ALWAYS = frozenset({"download", "damaged", "wait"})  # told even where no bar can be drawn
+ALWAYS = frozenset({"download", "damaged", "wait", "stale"})  # told even where no bar can be drawn
 TABLE_WIDTH = 132  # columns
-PATIENCE_SECONDS = 0.5  # what is over sooner needs no bar
+PATIENCE_SECONDS = 1.0  # what is over sooner needs no bar
 
 
 class OutputClosed(Exception):  # noqa: N818

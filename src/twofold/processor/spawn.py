@@ -34,11 +34,15 @@ _BY_EXIT_CODE: dict[int, type[TwofoldError]] = {
 }
 
 
-def weights_command(model: Path, *, listen: str | None = None, threads: int | None = None) -> list[str]:
+def weights_command(
+    model: Path, *, listen: str | None = None, threads: int | None = None, packed_cache: bool = False
+) -> list[str]:
     """The command line of a weight processor that ends with its parent; `listen` None: a free shm:// name."""
     url = listen or f"shm://weights-{os.getpid()}-{secrets.token_hex(4)}"
     command = [sys.executable, "-m", "twofold", "weights", str(model), "--listen", url, "--with-parent"]
-    return command if threads is None else [*command, "--threads", str(threads)]
+    if threads is not None:
+        command += ["--threads", str(threads)]
+    return [*command, "--packed-cache" if packed_cache else "--no-packed-cache"]
 
 
 class SpawnedWeights:

@@ -9,15 +9,14 @@ Every write to a file, and every file put in its place, changes one of these; no
 
 import hashlib
 import os
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from twofold.errors import ModelError
 from twofold.store.models import cache_folder
+from twofold.store.place import replacing
 from twofold.store.progress import Progress, sha256, silent
 
 SETTLED_NS = 2_000_000_000
@@ -78,17 +77,3 @@ def _remember(path: Path, stamp: str, digest: str) -> None:
 def _place(path: Path) -> Path:
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
     return cache_folder() / "digests" / name
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of `path` at the end of the block, all at once; nothing if it fails."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise

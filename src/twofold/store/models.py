@@ -48,6 +48,11 @@ def models_folder() -> Path:
     return cache_folder() / "models"
 
 
+def packed_folder() -> Path:
+    """The folder of packed weights, a file a model named after its digest; it need not exist."""
+    return cache_folder() / "packed"
+
+
 def path_of(entry: Entry) -> Path:
     """Where the file of a known model is, or would be."""
     return models_folder() / entry.file_name
@@ -94,11 +99,18 @@ def list_models() -> list[Model]:
 
 
 def remove(name: str) -> bool:
-    """Delete the file of a known model; False if it was not there. ModelError if it cannot be done."""
+    """Delete the file of a known model and its packed weights; False if neither was there.
+
+    ModelError if it cannot be done.
+    """
     entry = BY_NAME.get(name)
     if entry is None:
         raise ModelError(_unknown(name))
-    path = path_of(entry)
+    packed = packed_folder().glob(f"*{entry.sha256}*")  # and what a killed writer left beside it
+    return sum(_removed(path) for path in (path_of(entry), *packed)) > 0
+
+
+def _removed(path: Path) -> bool:
     try:
         path.unlink()
     except FileNotFoundError:
