@@ -98,3 +98,24 @@ def test_a_single_argument_with_a_space_is_a_prompt_for_the_default_model(smollm
     assert smollm2_path.is_file()
     found = answered("What is the capital of France?", "--max-tokens", "8")
     assert found["model"]["digest"] == hashlib.sha256(smollm2_path.read_bytes()).hexdigest()
+
+
+def test_a_packed_cache_is_used_when_asked_for_split_or_not_and_told_when_it_is_damaged(
+    tiny: Path, tmp_path: Path
+) -> None:
+    environment = {"XDG_CACHE_HOME": str(tmp_path)}
+    run = ("run", tiny, "hello", "--max-tokens", "4")
+    plain = twofold(*run, environment=environment)
+    assert not list(tmp_path.glob("twofold/packed/*"))
+    assert twofold(*run, "--split", "--packed-cache", environment=environment).output == plain.output
+    (packed,) = tmp_path.glob("twofold/packed/*")
+    packed.write_bytes(packed.read_bytes()[:-1])
+    told = twofold(*run, environment={**environment, "TWOFOLD_PACKED_CACHE": "1"})
+    again = twofold(*run, environment={**environment, "TWOFOLD_PACKED_CACHE": "1"})
+    assert told.output == again.output == plain.output
+    assert ("damaged" in told.errors, "damaged" in again.errors) == (True, False)
+
+
+def test_a_run_takes_little_more_memory_than_weights_and_libraries(smollm2_path: Path) -> None:
+    finished = twofold("run", smollm2_path, "Hi", "--max-tokens", "1")
+    assert finished.resident_bytes <= 2 * smollm2_path.stat().st_size

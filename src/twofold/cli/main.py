@@ -54,6 +54,13 @@ def verb(name: str) -> Any:
     return getattr(importlib.import_module(f"twofold.cli.{module}"), function)
 
 
+def command(name: str) -> Any:
+    """A verb with its arguments and options, as typer runs it."""
+    alone = typer.Typer(add_completion=False)
+    alone.command(name)(verb(name))
+    return typer.main.get_command(alone)
+
+
 class Verbs(TyperGroup):
     """The verbs: listed from the table, each loaded once it is the one to run or to explain."""
 
@@ -62,9 +69,7 @@ class Verbs(TyperGroup):
         name, _, rest = super().resolve_command(ctx, args)
         if name is None:
             return name, None, rest
-        alone = typer.Typer(add_completion=False)
-        alone.command(name)(verb(name))
-        return name, typer.main.get_command(alone), rest
+        return name, command(name), rest
 
 
 def _listed() -> None:
