@@ -2,10 +2,11 @@
 
 import hashlib
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
-from command import twofold
+from command import start, twofold
 
 SUMMARY = re.compile(
     r"(\d+) tokens?, [\d.]+ tok/s; prompt (\d+) tokens?, [\d.]+ tok/s; "
@@ -116,6 +117,18 @@ def test_a_packed_cache_is_used_when_asked_for_split_or_not_and_told_when_it_is_
     assert ("damaged" in told.errors, "damaged" in again.errors) == (True, False)
 
 
-def test_a_run_takes_little_more_memory_than_weights_and_libraries(smollm2_path: Path) -> None:
-    finished = twofold("run", smollm2_path, "Hi", "--max-tokens", "1")
-    assert finished.resident_bytes <= 2 * smollm2_path.stat().st_size
+# The peak that the system gives for a child counts what its parent held; this one is the program's own.
+OWN_PEAK = """
+import atexit, pathlib, sys
+from twofold.__main__ import main
+status = pathlib.Path("/proc/self/status")
+atexit.register(lambda: print(next(line for line in status.read_text().splitlines() if "VmHWM" in line)))
+main()
+"""
+
+
+def test_a_run_takes_at_most_twice_the_memory_of_the_file(smollm2_path: Path) -> None:
+    arguments = ("run", smollm2_path, "Hi", "--max-tokens", "1")
+    with start(*arguments, command=(sys.executable, "-c", OWN_PEAK)) as running:
+        peak = running.finish().text.splitlines()[-1].split()
+    assert int(peak[1]) * 1024 <= 2 * smollm2_path.stat().st_size
