@@ -1,5 +1,6 @@
 /* Memory for weights, and the repacking of a file's rows into panels of 16 output rows (layouts: twofold.h). */
 #define _GNU_SOURCE
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include "twofold.h"
@@ -146,21 +147,59 @@ static void pack_row(int32_t format, const uint8_t *row, int64_t width, int64_t 
   }
 }
 
+/* Where the floats of a format are: in every `bytes` bytes of a row the two that hold the exponent at `first` and, if
+ * not negative, at `second`. All ones in `exponent` mean NaN or infinity. */
+struct floats { int64_t bytes, first, second; uint16_t exponent; };
+static struct floats floats_of(int32_t format) {
+  switch (format) {
+    case FORMAT_F32: return (struct floats){4, 2, -1, 0x7f80};
+    case FORMAT_F16: return (struct floats){2, 0, -1, 0x7c00};
+    case FORMAT_BF16: return (struct floats){2, 0, -1, 0x7f80};
+    case FORMAT_Q4_0: return (struct floats){18, 0, -1, 0x7c00};
+    case FORMAT_Q4_1: return (struct floats){20, 0, 2, 0x7c00};
+    case FORMAT_Q5_0: return (struct floats){22, 0, -1, 0x7c00};
+    case FORMAT_Q5_1: return (struct floats){24, 0, 2, 0x7c00};
+    case FORMAT_Q8_0: return (struct floats){34, 0, -1, 0x7c00};
+    case FORMAT_Q4_K: return (struct floats){144, 0, 2, 0x7c00};
+    case FORMAT_Q5_K: return (struct floats){176, 0, 2, 0x7c00};
+    case FORMAT_Q6_K: return (struct floats){210, 208, -1, 0x7c00};
+    default: return (struct floats){0, 0, -1, 0}; /* MXFP4: scales are powers of two */
+  }
+}
+static int all_finite(struct floats f, const uint8_t *row, int64_t row_bytes) {
+  unsigned found = 0;
+  if (!f.bytes) return 1;
+  for (int64_t at = 0; at < row_bytes; at += f.bytes) {
+    uint16_t a, b = 0;
+    memcpy(&a, row + at + f.first, 2);
+    if (f.second >= 0) memcpy(&b, row + at + f.second, 2);
+    found |= (a & f.exponent) == f.exponent || (b & f.exponent) == f.exponent;
+  }
+  return !found;
+}
+
 struct pack_call {
   int32_t format;
   const uint8_t *source;
   int64_t rows, width, row_bytes;
   char *packed;
+  atomic_int damaged;
 };
 static void run_pack(void *argument, int thread, int threads) {
-  const struct pack_call *c = argument;
+  struct pack_call *c = argument;
+  const struct floats floats = floats_of(c->format);
   const int64_t panels = (c->rows + LANE - 1) / LANE, bytes = panel_bytes(c->format, c->width);
   for (int64_t p = panels * thread / threads; p < panels * (thread + 1) / threads; p++)
-    for (int64_t r = 0; r < LANE && p * LANE + r < c->rows; r++)
-      pack_row(c->format, c->source + (p * LANE + r) * c->row_bytes, c->width, r, c->packed + p * bytes);
+    for (int64_t r = 0; r < LANE && p * LANE + r < c->rows; r++) {
+      const uint8_t *row = c->source + (p * LANE + r) * c->row_bytes;
+      if (!all_finite(floats, row, c->row_bytes)) atomic_store(&c->damaged, 1);
+      pack_row(c->format, row, c->width, r, c->packed + p * bytes);
+    }
 }
-/* Repack rows · width of `format`, `row_bytes` a row, into zeroed memory of tf_packed_bytes. */
-EXPORT void tf_pack(struct pool *pool, int32_t format, const void *source, int64_t rows, int64_t width, int64_t row_bytes, void *packed) {
-  struct pack_call call = {format, source, rows, width, row_bytes, packed};
+/* Repack rows · width of `format`, `row_bytes` a row, into zeroed memory of tf_packed_bytes. Returns 1 if a weight or a
+ * block's scale is NaN or infinite, else 0. */
+EXPORT int32_t tf_pack(struct pool *pool, int32_t format, const void *source, int64_t rows, int64_t width, int64_t row_bytes, void *packed) {
+  struct pack_call call = {format, source, rows, width, row_bytes, packed, 0};
   pool_run(pool, run_pack, &call);
+  return atomic_load(&call.damaged);
 }

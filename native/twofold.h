@@ -161,7 +161,7 @@ void tf_rotary(const struct rotary *rotary, const int64_t *position, int64_t cou
 
 /* Packed weights (pack.c) and levels (dispatch.c). */
 int64_t tf_packed_bytes(int32_t format, int64_t rows, int64_t width);
-void tf_pack(struct pool *pool, int32_t format, const void *source, int64_t rows, int64_t width, int64_t row_bytes, void *packed);
+int32_t tf_pack(struct pool *pool, int32_t format, const void *source, int64_t rows, int64_t width, int64_t row_bytes, void *packed);
 const char *tf_level_name(int i);
 const struct level *tf_level(const char *name);
 void tf_exponential(const struct level *level, const float *x, int64_t width, float *y);

@@ -1,5 +1,22 @@
-"""`python -m twofold`."""
+"""The first lines that run, of `twofold` and of `python -m twofold`."""
 
-from twofold.cli.main import main
+import gc
+import importlib
+import signal
 
-main()
+LOADING = 100_000  # objects between two collections: a vocabulary and its merges are so many, none of them garbage
+
+
+def main() -> None:
+    """Run the command line. While it loads there is nothing to clean up, and Ctrl-C ends us as the system does."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.set_threshold(LOADING)
+    command_line = importlib.import_module("twofold.cli.main")
+    signal.signal(signal.SIGINT, handler)
+    command_line.main()
+
+
+if __name__ == "__main__":
+    main()

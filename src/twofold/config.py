@@ -5,6 +5,7 @@
     vector_level   TWOFOLD_VECTOR_LEVEL     vector_level         a level that `twofold doctor` lists
     context        TWOFOLD_CONTEXT          context              positions of context memory, 64 and up
     weights        TWOFOLD_WEIGHTS          weights              address of a running weight processor
+    packed_cache   TWOFOLD_PACKED_CACHE     packed_cache         true or false: keep packed weights in a file
 
 The file is $XDG_CONFIG_HOME/twofold/config.toml (~/.config without it).
 """
@@ -29,9 +30,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vector_level: str | None = None
     context: int | None = None
     weights: str | None = None
+    packed_cache: bool = False
 
 
 NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
+_SWITCHES = {"packed_cache"}
 _INTEGERS = {"threads": (1, 256), "context": (64, 1 << 26)}
 
 
@@ -72,6 +75,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, st
 def _checked(name: str, value: Any, source: str) -> Any:
     if name not in NAMES:
         raise ConfigurationError(f"{source} sets '{name}', which is not a setting; settings: {', '.join(NAMES)}")
+    if name in _SWITCHES:
+        return _switch(name, value, source)
     if name not in _INTEGERS:
         if not isinstance(value, str):
             raise ConfigurationError(f"{name} from {source} is {value!r}; text is needed")
@@ -84,3 +89,10 @@ def _checked(name: str, value: Any, source: str) -> Any:
     if number is None or not low <= number <= high:
         raise ConfigurationError(f"{name} from {source} is {value!r}; a whole number from {low} to {high} is needed")
     return number
+
+
+def _switch(name: str, value: Any, source: str) -> bool:
+    chosen = {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())
+    if chosen is None:
+        raise ConfigurationError(f"{name} from {source} is {value!r}; true or false is needed")
+    return chosen

@@ -18,6 +18,8 @@ A message is one line: what is wrong, then what to do about it. `exit_code` is w
 returns; foreign exceptions are translated where they enter (see `cli/main.py` for the last table).
 """
 
+TEXT_LIMIT = 1000  # characters of an error message
+
 
 class TwofoldError(Exception):
     """The root. `str(error)` is one line that names the cause and the remedy."""
@@ -81,3 +83,9 @@ class DeviceError(TwofoldError):
 
 class InternalError(TwofoldError):
     """A bug of ours."""
+
+
+def one_line(text: str) -> str:
+    """`text` as one printable line of bounded length: what came over a wire may reach a terminal."""
+    line = " ".join(text[: 4 * TEXT_LIMIT].split())[:TEXT_LIMIT]
+    return "".join(c if c.isprintable() else "?" for c in line)

@@ -37,6 +37,14 @@ def test_ctrl_c_ends_a_run_at_once(flags: Sequence[str], long: Path) -> None:
         assert interrupted(running).code == INTERRUPTED
 
 
+@pytest.mark.parametrize("imported", ["typer", "rich.progress", "numpy", "tokenizers", "jinja2"])
+def test_ctrl_c_while_the_command_loads_ends_it_without_a_traceback(imported: str, long: Path) -> None:
+    telling = (COMMAND[0], "-X", "importtime", *COMMAND[1:])
+    with start("run", long, "hello", *ENDLESS, command=telling) as running:
+        running.wait_errors(f" {imported}\n")
+        assert interrupted(running).code in (INTERRUPTED, -signal.SIGINT)
+
+
 @pytest.mark.parametrize("flags", [(), ("--split",)])
 def test_ctrl_c_while_a_chat_waits_for_a_message_ends_it(flags: Sequence[str], long: Path) -> None:
     with start("chat", long, *flags) as running:

@@ -2,10 +2,11 @@
 
 import hashlib
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
-from command import twofold
+from command import start, twofold
 
 SUMMARY = re.compile(
     r"(\d+) tokens?, [\d.]+ tok/s; prompt (\d+) tokens?, [\d.]+ tok/s; "
@@ -98,3 +99,36 @@ def test_a_single_argument_with_a_space_is_a_prompt_for_the_default_model(smollm
     assert smollm2_path.is_file()
     found = answered("What is the capital of France?", "--max-tokens", "8")
     assert found["model"]["digest"] == hashlib.sha256(smollm2_path.read_bytes()).hexdigest()
+
+
+def test_a_packed_cache_is_used_when_asked_for_split_or_not_and_told_when_it_is_damaged(
+    tiny: Path, tmp_path: Path
+) -> None:
+    environment = {"XDG_CACHE_HOME": str(tmp_path)}
+    run = ("run", tiny, "hello", "--max-tokens", "4")
+    plain = twofold(*run, environment=environment)
+    assert not list(tmp_path.glob("twofold/packed/*"))
+    assert twofold(*run, "--split", "--packed-cache", environment=environment).output == plain.output
+    (packed,) = tmp_path.glob("twofold/packed/*")
+    packed.write_bytes(packed.read_bytes()[:-1])
+    told = twofold(*run, environment={**environment, "TWOFOLD_PACKED_CACHE": "1"})
+    again = twofold(*run, environment={**environment, "TWOFOLD_PACKED_CACHE": "1"})
+    assert told.output == again.output == plain.output
+    assert ("damaged" in told.errors, "damaged" in again.errors) == (True, False)
+
+
+# The peak that the system gives for a child counts what its parent held; this one is the program's own.
+OWN_PEAK = """
+import atexit, pathlib, sys
+from twofold.__main__ import main
+status = pathlib.Path("/proc/self/status")
+atexit.register(lambda: print(next(line for line in status.read_text().splitlines() if "VmHWM" in line)))
+main()
+"""
+
+
+def test_a_run_takes_at_most_twice_the_memory_of_the_file(smollm2_path: Path) -> None:
+    arguments = ("run", smollm2_path, "Hi", "--max-tokens", "1")
+    with start(*arguments, command=(sys.executable, "-c", OWN_PEAK)) as running:
+        peak = running.finish().text.splitlines()[-1].split()
+    assert int(peak[1]) * 1024 <= 2 * smollm2_path.stat().st_size

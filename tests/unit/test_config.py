@@ -34,6 +34,8 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
         (None, {"TWOFOLD_CONTEXT": "3"}, "64"),
         ("vector_level = 3", {}, "vector_level"),
         ("threads = ", {}, "config.toml"),
+        ("packed_cache = 2", {}, "true or false"),
+        (None, {"TWOFOLD_PACKED_CACHE": "maybe"}, "TWOFOLD_PACKED_CACHE"),
         ("\x00", {}, "config.toml"),
     ],
 )
@@ -47,3 +49,11 @@ def test_what_is_not_a_setting_or_not_allowed_is_refused_by_name(
 
 def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
     assert read_settings(environment(tmp_path, TWO="1", TWOFOLDER="2")).threads is None
+
+
+@pytest.mark.parametrize(("text", "said"), [("true", True), ("1", True), ("False", False), ("0", False)])
+def test_a_switch_is_true_or_false_wherever_it_is_set(tmp_path: Path, text: str, said: bool) -> None:
+    variables = environment(tmp_path, f"packed_cache = {str(not said).lower()}")
+    assert read_settings(variables).packed_cache is not said
+    assert read_settings({**variables, "TWOFOLD_PACKED_CACHE": text}).packed_cache is said
+    assert read_settings({**variables, "TWOFOLD_PACKED_CACHE": text}, packed_cache=not said).packed_cache is not said

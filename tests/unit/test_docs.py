@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from typer.core import TyperGroup
-from typer.main import get_command
 
-from twofold.cli.main import app
+from twofold.cli.main import VERBS, command
 from twofold.model.manifest import NUMERICS
 from twofold.wire import frame
 from twofold.wire.message import PROTOCOL
@@ -74,14 +72,8 @@ def code_of(text: str) -> str:
     return "\n".join(block or span for block, span in CODE.findall(text))
 
 
-def command_line() -> TyperGroup:
-    group = get_command(app)
-    assert isinstance(group, TyperGroup)
-    return group
-
-
 def verbs() -> set[str]:
-    return set(command_line().commands)
+    return set(VERBS)
 
 
 LINKS = list(relative_links())
@@ -137,9 +129,7 @@ def test_the_readme_names_the_two_commands_of_a_fresh_clone() -> None:
 
 
 def test_every_option_that_the_readme_names_exists() -> None:
-    known = {
-        option for verb in command_line().commands.values() for parameter in verb.params for option in parameter.opts
-    }
+    known = {option for verb in VERBS for parameter in command(verb).params for option in parameter.opts}
     named = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", code_of(README)))
     assert named
     assert named <= known | {"--help"}

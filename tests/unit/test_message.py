@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 from toy_processor import DIGEST, MANIFEST
 
 from twofold import errors
-from twofold.errors import DownloadError, FrameError, LinkError, ModelError, TwofoldError
+from twofold.errors import TEXT_LIMIT, DownloadError, FrameError, LinkError, ModelError, TwofoldError, one_line
 from twofold.wire.frame import CONTROL_BYTES
 from twofold.wire.message import (
     ERRORS,
-    TEXT_LIMIT,
     AskTokenizer,
     Failed,
     Hello,
@@ -24,7 +23,6 @@ from twofold.wire.message import (
     encode,
     error_of,
     failed,
-    one_line,
 )
 
 MESSAGES: list[Message] = [

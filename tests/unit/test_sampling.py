@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twofold.engine.sampling import Sampling, _mix, sample, uniform
-from twofold.errors import RequestError
+from twofold.errors import ModelError, RequestError
 from twofold.kernels.arithmetic import F32
 
 
@@ -85,3 +85,11 @@ def test_random_numbers_are_splitmix64_and_spread_evenly() -> None:
 def test_a_value_outside_its_range_is_refused_by_name(wrong: dict[str, float]) -> None:
     with pytest.raises(RequestError, match=next(iter(wrong)).replace("_", "-")):
         Sampling(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_numbers_are_refused(wrong: float, temperature: float) -> None:
+    logits = np.array([0.0, wrong, 1.0], np.float32)
+    with pytest.raises(ModelError, match="not numbers"):
+        sample(logits, Sampling(temperature), 0)

@@ -154,10 +154,11 @@ def test_before_the_block_there_is_no_child_to_ask() -> None:
 def test_the_command_ends_with_its_parent_and_two_of_them_share_no_address() -> None:
     first, second = (weights_command(Path("m.gguf"), threads=2) for _ in range(2))
     assert first[:5] == [sys.executable, "-m", "twofold", "weights", "m.gguf"]
-    assert first[7:] == ["--with-parent", "--threads", "2"]
+    assert first[7:] == ["--with-parent", "--threads", "2", "--no-packed-cache"]
     assert first[5] == "--listen"
     assert first[6] != second[6]
-    assert weights_command(Path("m"), listen="tcp://127.0.0.1:0")[-2:] == [
+    assert weights_command(Path("m"), listen="tcp://127.0.0.1:0", packed_cache=True)[-3:] == [
         "tcp://127.0.0.1:0",
         "--with-parent",
+        "--packed-cache",
     ]

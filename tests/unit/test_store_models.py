@@ -8,7 +8,7 @@ import pytest
 from twofold.errors import ConfigurationError, ModelError
 from twofold.store import catalogue, models
 from twofold.store.catalogue import SMOLLM2, Entry
-from twofold.store.models import list_models, models_folder, path_of, remove, resolve
+from twofold.store.models import list_models, models_folder, packed_folder, path_of, remove, resolve
 from twofold.store.pull import ensure
 
 
@@ -73,6 +73,17 @@ def test_removing_deletes_the_file_once(tiny: Entry) -> None:
     assert not remove("tiny")
     with pytest.raises(ModelError, match="neither a known model nor a file"):
         remove("absent")
+
+
+def test_removing_deletes_the_packed_weights_too(tiny: Entry) -> None:
+    folder = packed_folder()
+    folder.mkdir(parents=True)
+    others = folder / f"{'0' * 64}.packed"
+    for path in (folder / f"{tiny.sha256}.packed", folder / f".{tiny.sha256}.packed.left", others):
+        path.write_bytes(b"packed")
+    assert remove("tiny")
+    assert list(folder.iterdir()) == [others]
+    assert not remove("tiny")
 
 
 def test_listing_tells_what_is_here(tiny: Entry) -> None:

@@ -14,7 +14,7 @@ from twofold.engine.assemble import Ready, open_engine
 from twofold.engine.engine import Session
 from twofold.engine.generate import Generation, Limits
 from twofold.engine.sampling import Sampling
-from twofold.errors import ConfigurationError, RequestError
+from twofold.errors import RequestError
 from twofold.model.chat import Message
 
 HELP = "Type a message and Enter; /reset forgets the conversation, /exit or Ctrl-D ends it, Ctrl-C stops an answer."
@@ -33,11 +33,11 @@ def chat(
     stop: options.Stop = None,
     threads: options.Threads = None,
     context: options.Context = None,
+    packed_cache: options.PackedCache = None,
 ) -> None:
     """Talk with a model. What was said stays in context memory, so each turn reads only what is new."""
-    settings = options.settings(threads, context, weights)
-    if split and settings.weights:
-        raise ConfigurationError("--split starts a weight processor and --weights uses a running one; give one of them")
+    settings = options.settings(threads, context, weights, packed_cache=packed_cache)
+    options.check_place(settings, split=split)
     sampling, limits = Sampling(temperature, top_k, top_p, min_p, seed), Limits(max_tokens, tuple(stop or ()))
     with (
         show.ShownProgress() as progress,

@@ -7,10 +7,10 @@ from rich.table import Table
 
 from twofold.cli import options, show
 from twofold.engine.assemble import open_checkpoint
+from twofold.errors import one_line
 from twofold.model.anatomy import Anatomy, SegmentRow, anatomy
 from twofold.model.segment import Plane
 from twofold.units import bytes_text
-from twofold.wire.message import one_line
 
 
 def inspect(model: options.Model = options.DEFAULT_MODEL, json: options.Json = False) -> None:

@@ -1,6 +1,7 @@
 """The command line: the verbs, and the one place where an error becomes a line and an exit code."""
 
 import errno
+import importlib
 import io
 import os
 import sys
@@ -8,31 +9,83 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from twofold import __version__
-from twofold.cli import bench, chat, doctor, inspect, list_models, pull, rm, run, show, weights
-from twofold.errors import ConfigurationError, DeviceError, RequestError, TwofoldError
-from twofold.wire.message import one_line
+from twofold.cli import show
+from twofold.errors import ConfigurationError, DeviceError, RequestError, TwofoldError, one_line
 
 # What typer raises for wrong usage: click's UsageError or, by version, its own copy; its child alone has a public name.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
+# verb → (module, function, what the list of verbs says: the first line of the function's docstring)
+VERBS = {
+    "run": ("run", "run", "Answer one prompt. The default model is fetched on first use."),
+    "chat": (
+        "chat",
+        "chat",
+        "Talk with a model. What was said stays in context memory, so each turn reads only what is new.",
+    ),
+    "pull": ("pull", "pull", "Fetch a model and verify it; nothing is done if it is here and right."),
+    "list": ("list_models", "list_", "Show the known models and which of them are here."),
+    "rm": ("rm", "rm", "Delete a fetched model from the cache."),
+    "inspect": (
+        "inspect",
+        "inspect",
+        "Show where a model is cut: each segment, its planes, its bytes, and which operation is on which side.",
+    ),
+    "weights": (
+        "weights",
+        "weights",
+        "Hold a model's weights and answer calls, until Ctrl-C. It keeps nothing of a call.",
+    ),
+    "bench": (
+        "bench",
+        "bench",
+        "Measure, and state each figure as a share of what this machine can do. Let nothing else run meanwhile.",
+    ),
+    "doctor": ("doctor", "doctor", "Check this installation and show what it will use."),
+}
+
+
+def verb(name: str) -> Any:
+    """The function of a verb; its module is imported now, because the others' would cost every start their time."""
+    module, function, _ = VERBS[name]
+    return getattr(importlib.import_module(f"twofold.cli.{module}"), function)
+
+
+def command(name: str) -> Any:
+    """A verb with its arguments and options, as typer runs it."""
+    alone = typer.Typer(add_completion=False)
+    alone.command(name)(verb(name))
+    return typer.main.get_command(alone)
+
+
+class Verbs(TyperGroup):
+    """The verbs: listed from the table, each loaded once it is the one to run or to explain."""
+
+    def resolve_command(self, ctx: Any, args: Any) -> Any:
+        """As the group's, with the command itself in the place of its line in the list."""
+        name, _, rest = super().resolve_command(ctx, args)
+        if name is None:
+            return name, None, rest
+        return name, command(name), rest
+
+
+def _listed() -> None:
+    """Stands for a verb in the list of verbs; what runs is put in its place by `Verbs`."""
+
+
 app = typer.Typer(
     name="twofold",
+    cls=Verbs,
     help="Large language models on two memories that compute: weights in one, context in the other.",
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run.run)
-app.command("chat")(chat.chat)
-app.command("pull")(pull.pull)
-app.command("list")(list_models.list_)
-app.command("rm")(rm.rm)
-app.command("inspect")(inspect.inspect)
-app.command("weights")(weights.weights)
-app.command("bench")(bench.bench)
-app.command("doctor")(doctor.doctor)
+for _name, (_, _, _line) in VERBS.items():
+    app.command(_name, help=_line)(_listed)
 
 
 def _version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from twofold.config import Settings, read_settings
+from twofold.errors import ConfigurationError
 from twofold.store.catalogue import BY_NAME
 
 DEFAULT_MODEL = next(iter(BY_NAME))
@@ -26,6 +27,14 @@ Split = Annotated[bool, typer.Option("--split", help="Run the weight memory in a
 Weights = Annotated[
     str | None, typer.Option("--weights", metavar="URL", help="Use the weight processor that runs at URL.")
 ]
+PackedCache = Annotated[
+    bool | None,
+    typer.Option(
+        "--packed-cache/--no-packed-cache",
+        show_default=False,
+        help="Keep the packed weights in a file, as large as the model, and read that at the next start.",
+    ),
+]
 Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token; higher is more varied.")]
 TopP = Annotated[float, typer.Option(help="Sample among the likeliest tokens that together reach this share.")]
 TopK = Annotated[int, typer.Option(help="Sample among this many likeliest tokens; 0: all.")]
@@ -36,6 +45,14 @@ IgnoreEnd = Annotated[bool, typer.Option("--ignore-eos", help="Go on past the mo
 Stop = Annotated[list[str] | None, typer.Option(help="Stop at this text; may be given several times.")]
 
 
-def settings(threads: int | None, context: int | None = None, weights: str | None = None) -> Settings:
+def settings(
+    threads: int | None, context: int | None = None, weights: str | None = None, *, packed_cache: bool | None = None
+) -> Settings:
     """The settings in force, with these flags."""
-    return read_settings(threads=threads, context=context, weights=weights)
+    return read_settings(threads=threads, context=context, weights=weights, packed_cache=packed_cache)
+
+
+def check_place(settings: Settings, *, split: bool) -> None:
+    """ConfigurationError if the weights are to be in two places at once."""
+    if split and settings.weights:
+        raise ConfigurationError("--split starts a weight processor and --weights uses a running one; give one of them")

@@ -10,7 +10,7 @@ from twofold.cli import options, show
 from twofold.engine.assemble import Ready, open_engine
 from twofold.engine.generate import Generation, Limits, Timings
 from twofold.engine.sampling import Sampling
-from twofold.errors import ConfigurationError, RequestError
+from twofold.errors import RequestError
 from twofold.model.chat import Message
 from twofold.store.catalogue import BY_NAME
 from twofold.units import MIB, bytes_text
@@ -43,6 +43,7 @@ def run(
     ignore_eos: options.IgnoreEnd = False,
     threads: options.Threads = None,
     context: options.Context = None,
+    packed_cache: options.PackedCache = None,
     json: options.Json = False,
 ) -> None:
     """Answer one prompt. The default model is fetched on first use.
@@ -50,9 +51,8 @@ def run(
     A single argument with a space in it is the prompt for the default model; with --weights, so is any that
     does not name a model.
     """
-    settings = options.settings(threads, context, weights)
-    if split and settings.weights:
-        raise ConfigurationError("--split starts a weight processor and --weights uses a running one; give one of them")
+    settings = options.settings(threads, context, weights, packed_cache=packed_cache)
+    options.check_place(settings, split=split)
     sampling = Sampling(temperature, top_k, top_p, min_p, seed)
     limits = Limits(max_tokens, tuple(stop or ()), ignore_eos)
     named, text = chosen(model, prompt, remote=settings.weights is not None)

@@ -1,7 +1,7 @@
 """What the verbs show while they work: progress on standard error, answers on standard output."""
 
 import sys
-import time
+from time import monotonic as _now
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,11 +19,12 @@ STAGES = {
     "verify": "verifying",
     "unpack": "unpacking",
     "load": "loading the weights",
+    "stale": "the packed weights in the cache are damaged or of another version; packing them again",
     "start": "starting the weight processor",
 }
-ALWAYS = frozenset({"download", "damaged", "wait"})  # told even where no bar can be drawn
+ALWAYS = frozenset({"download", "damaged", "wait", "stale"})  # told even where no bar can be drawn
 TABLE_WIDTH = 132  # columns
-PATIENCE_SECONDS = 0.5  # what is over sooner needs no bar
+PATIENCE_SECONDS = 1.0  # what is over sooner needs no bar
 
 
 class OutputClosed(Exception):  # noqa: N818
@@ -46,7 +47,7 @@ class ShownProgress:
         if self._quiet:
             return
         if stage != self._stage:
-            self._stage, self._since = stage, time.monotonic()
+            self._stage, self._since = stage, _now()
             self._stop()
             if not self._console.is_terminal and stage in ALWAYS:
                 self._console.print(f"{STAGES.get(stage, stage)} …", markup=False, highlight=False)
@@ -55,7 +56,7 @@ class ShownProgress:
 
     def _draw(self, stage: str, done: int, total: int) -> None:
         if self._bar is None:
-            if stage not in ALWAYS and time.monotonic() - self._since < PATIENCE_SECONDS:
+            if stage not in ALWAYS and _now() - self._since < PATIENCE_SECONDS:
                 return
             columns = (
                 SpinnerColumn(),

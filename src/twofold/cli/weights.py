@@ -11,11 +11,11 @@ import typer
 
 from twofold import link
 from twofold.cli import options, show
-from twofold.engine.assemble import load_weights, open_checkpoint
+from twofold.engine.assemble import load_weights, open_backend, open_checkpoint
+from twofold.errors import one_line
 from twofold.kernels.native import Native
 from twofold.processor.weight import WeightProcessor
 from twofold.units import bytes_text
-from twofold.wire.message import one_line
 
 
 def weights(
@@ -24,17 +24,19 @@ def weights(
         str, typer.Option(metavar="URL", help="Where to be reached: tcp://127.0.0.1:PORT or shm://NAME.")
     ] = "tcp://127.0.0.1:7070",
     threads: options.Threads = None,
+    packed_cache: options.PackedCache = None,
     with_parent: Annotated[
         bool, typer.Option("--with-parent", help="End when standard input does.", hidden=True)
     ] = False,
 ) -> None:
     """Hold a model's weights and answer calls, until Ctrl-C. It keeps nothing of a call."""
-    settings = options.settings(threads)
+    settings = options.settings(threads, packed_cache=packed_cache)
     listener = link.listen(listen)
     try:
-        backend = Native(threads=settings.threads, level=settings.vector_level)
-        with show.ShownProgress() as progress, open_checkpoint(model, progress) as checkpoint:
-            memory = load_weights(checkpoint, backend, progress)
+        with show.ShownProgress() as progress:
+            backend = open_backend(settings, progress)
+            with open_checkpoint(model, progress) as checkpoint:
+                memory = load_weights(checkpoint, backend, progress)
     except BaseException:
         listener.close()
         raise

@@ -12,16 +12,18 @@ from twofold.engine.caller import Caller
 from twofold.engine.engine import Engine
 from twofold.errors import FrameError, ProcessorLost
 from twofold.kernels.native import Native, physical_cores
+from twofold.kernels.packed_file import PackedCache
 from twofold.link.base import Connection
 from twofold.memory.context import ContextMemory
 from twofold.memory.map import MemoryMap
 from twofold.memory.weight import WeightMemory
 from twofold.model.chat import ChatTemplate
-from twofold.model.checkpoint import Checkpoint, file_digest
+from twofold.model.checkpoint import Checkpoint
 from twofold.model.tokenizer import Tokenizer, TokenizerData
 from twofold.processor.spawn import SpawnedWeights, weights_command
 from twofold.store.catalogue import BY_NAME
-from twofold.store.models import file_at
+from twofold.store.digest import digest_of
+from twofold.store.models import file_at, packed_folder
 from twofold.store.pull import ensure
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.message import AskTokenizer, TokenizerReply
@@ -43,7 +45,13 @@ def open_checkpoint(name: str, progress: Progress) -> Checkpoint:
     """The checkpoint of a catalogue name (fetched and verified) or of a path."""
     path = ensure(name, progress)
     entry = BY_NAME.get(name)
-    return Checkpoint.open(path, digest=entry.sha256 if entry else None)
+    return Checkpoint.open(path, digest=entry.sha256 if entry else digest_of(path, progress))
+
+
+def open_backend(settings: Settings, progress: Progress) -> Native:
+    """The backend of a process that is to hold weights; stage "stale" if a packed file is of no use."""
+    cache = PackedCache(packed_folder(), lambda: progress("stale", 0, 0)) if settings.packed_cache else None
+    return Native(threads=settings.threads, level=settings.vector_level, packed_cache=cache)
 
 
 def load_weights(checkpoint: Checkpoint, backend: Native, progress: Progress) -> WeightMemory:
@@ -72,31 +80,31 @@ def open_engine(model: str | None, settings: Settings, *, split: bool, progress:
             yield stack.enter_context(_in_process(model or "", settings, progress))
             return
         stack.callback(connection.close)
-        data = _ask_tokenizer(connection)
+        tokenizer = Tokenizer(_ask_tokenizer(connection))
         context_threads = settings.threads if settings.weights else 1
         backend = Native(threads=context_threads, level=settings.vector_level)
         stack.callback(backend.close)
-        yield _ready(stack, connection, data, backend, settings)
+        yield _ready(stack, connection, tokenizer, backend, settings)
 
 
 @contextlib.contextmanager
 def _in_process(model: str, settings: Settings, progress: Progress) -> Iterator[Ready]:
     with contextlib.ExitStack() as stack:
-        backend = Native(threads=settings.threads, level=settings.vector_level)
+        backend = open_backend(settings, progress)
         stack.callback(backend.close)
         with open_checkpoint(model, progress) as checkpoint:
+            tokenizer = Tokenizer(checkpoint.tokenizer)  # before the weights, as it takes most memory while it is made
             weights = load_weights(checkpoint, backend, progress)
-            data = checkpoint.tokenizer
         stack.callback(weights.close)
         connection = link.connect("inproc://", service=weights)
         stack.callback(connection.close)
-        yield _ready(stack, connection, data, backend, settings)
+        yield _ready(stack, connection, tokenizer, backend, settings)
 
 
 def _ready(
     stack: contextlib.ExitStack,
     connection: Connection,
-    data: TokenizerData,
+    tokenizer: Tokenizer,
     backend: Native,
     settings: Settings,
 ) -> Ready:
@@ -106,8 +114,8 @@ def _ready(
     memory_map.check()
     context = ContextMemory(connection.manifest, backend, positions=settings.context)
     stack.callback(context.shutdown)
-    template = ChatTemplate.of(data) if data.chat_template else None
-    return Ready(Engine(Caller(memory_map), context), Tokenizer(data), template)
+    template = ChatTemplate.of(tokenizer.data) if tokenizer.data.chat_template else None
+    return Ready(Engine(Caller(memory_map), context), tokenizer, template)
 
 
 def _spawned(stack: contextlib.ExitStack, model: str, settings: Settings, progress: Progress) -> Connection:
@@ -115,7 +123,9 @@ def _spawned(stack: contextlib.ExitStack, model: str, settings: Settings, progre
     path = ensure(model, progress)  # here, so that its progress is shown here
     threads = settings.threads or max(1, physical_cores() - 1)
     progress("start", 0, 0)
-    child = stack.enter_context(SpawnedWeights(weights_command(path, threads=threads)))
+    child = stack.enter_context(
+        SpawnedWeights(weights_command(path, threads=threads, packed_cache=settings.packed_cache))
+    )
     return Watched(link.connect(child.url), child)
 
 
@@ -142,7 +152,7 @@ def _digest(model: str | None) -> str | None:
     if model is None:
         return None
     entry = BY_NAME.get(model)
-    return entry.sha256 if entry else file_digest(file_at(model))
+    return entry.sha256 if entry else digest_of(file_at(model))
 
 
 def _ask_tokenizer(connection: Connection) -> TokenizerData:

@@ -6,7 +6,8 @@ step path. Weights are repacked into panels of 16 output rows (native/twofold.h)
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +27,16 @@ from twofold.kernels.binding import (
     StepStruct,
     ValueStruct,
 )
-from twofold.kernels.blocks import decode
 from twofold.kernels.lowering import Buffer, LoweredStep, Lowering
+from twofold.kernels.packed_file import PackedCache, PackedFile
+from twofold.kernels.packing import ALIGN, Arena, Packer, Place, named_tensors, packed_bytes, plan
 from twofold.model.checkpoint import Tensor, Tensors
 from twofold.model.manifest import Manifest, Model
-from twofold.model.operations import Linear, RMSNorm, Rotary, weight_of
+from twofold.model.operations import Rotary
 from twofold.wire.rows import Layout, Rows
 
 MAX_HEAD_DIM = 256
 MAX_CONTEXT_ROWS = 1024  # MAX_ROWS of native/context.c
-ALIGN = 64
 
 
 def physical_cores() -> int:
@@ -54,8 +55,14 @@ def physical_cores() -> int:
 class Native:
     """One pool of threads at one vector level; both memories of a process may share it."""
 
-    def __init__(self, *, threads: int | None = None, level: str | None = None) -> None:
-        """`threads`: default the physical cores. `level`: default the best this processor has."""
+    def __init__(
+        self, *, threads: int | None = None, level: str | None = None, packed_cache: PackedCache | None = None
+    ) -> None:
+        """`threads`: default the physical cores. `level`: default the best this processor has.
+
+        `packed_cache`: where packed weights are kept for the next start; default nowhere.
+        """
+        self._packed_cache = packed_cache
         self.functions = Functions()
         names = self.functions.levels()
         self.level_name = level or names[0]
@@ -82,6 +89,30 @@ class Native:
         """Load and repack the weights of `segments`."""
         return NativeWeights(self, model, tensors, segments, layout, progress)
 
+    def fill(
+        self,
+        arena: Arena,
+        manifest: Manifest,
+        places: Sequence[Place],
+        tensors: Mapping[str, Tensor],
+        progress: Progress | None,
+    ) -> None:
+        """Fill `arena` with packed weights: from the cache if there is one that holds them, else from the tensors."""
+        cache = self._packed_cache
+        if cache is None:
+            Packer(self.functions, self.pool, arena.address).pack(places, tensors, progress)
+            return
+        file = PackedFile(self.functions, self.pool, cache.folder, manifest, places)
+        sound = file.read(arena.address)
+        if sound:
+            return
+        if sound is not None:
+            cache.told()
+            arena.clear()
+        Packer(self.functions, self.pool, arena.address).pack(places, tensors, progress)
+        with suppress(OSError):  # a cache that cannot be written costs time, no more
+            file.write(arena.address)
+
     def context(self, manifest: Manifest, pool: PagePool, rows: int) -> "NativeContext":
         """Kernels for steps of at most `rows` rows over `pool`."""
         return NativeContext(self, manifest, pool, rows)
@@ -91,32 +122,6 @@ class Native:
         if self.pool:
             self.functions.pool_free(self.pool)
             self.pool = None
-
-
-class Arena:
-    """One stretch of zeroed memory, handed out front to back, 64-byte aligned."""
-
-    def __init__(self, functions: Functions, size_bytes: int) -> None:
-        self._functions, self.size_bytes, self._used = functions, max(size_bytes, ALIGN) + ALIGN, 0
-        self._address = functions.alloc(self.size_bytes)
-        if not self._address:
-            raise DeviceError(
-                f"{size_bytes} bytes of memory for weights could not be had; close programs or use a smaller model"
-            )
-
-    def take(self, size_bytes: int) -> int:
-        """The address of the next `size_bytes` bytes."""
-        start = -(-self._used // ALIGN) * ALIGN
-        self._used = start + size_bytes
-        if self._used > self.size_bytes:
-            raise InternalError("weights do not fit the arena that was measured for them")
-        return int(self._address) + start
-
-    def free(self) -> None:
-        """Give the memory back."""
-        if self._address:
-            self._functions.free(self._address, self.size_bytes)
-            self._address = None
 
 
 class NativeWeights:
@@ -132,18 +137,12 @@ class NativeWeights:
         progress: Progress | None,
     ) -> None:
         self._native, self._layout, self._keep = native, layout, []  # type: Native, Layout, list[object]
-        needed, norms = _names(model, segments)
-        self._tensors = {name: tensors(name) for name in needed}
-        self._matrices: dict[str, MatrixStruct] = {}
-        sizes = {name: self._bytes_of(name, name in norms) for name in needed}
-        self._arena = Arena(native.functions, sum(-(-size // ALIGN) * ALIGN for size in sizes.values()))
-        self.size_bytes = sum(sizes.values())
-        done, total = 0, sum(len(tensor.raw) for tensor in self._tensors.values())
-        for name, tensor in self._tensors.items():
-            self._matrices[name] = self._load(name, tensor, self._arena.take(sizes[name]), vector=name in norms)
-            done += len(tensor.raw)
-            if progress:
-                progress(done, total)
+        self._tensors = named_tensors(model, segments, tensors)
+        places = plan(native.functions, model, segments, self._tensors)
+        self.size_bytes = sum(place.size_bytes for place in places)
+        self._arena = Arena(native.functions, packed_bytes(places))
+        native.fill(self._arena, model.manifest, places, self._tensors, progress)
+        self._matrices = {place.name: place.at(self._arena.address) for place in places}
         self._buffers: dict[str, ValueStruct] = {}
         self._calls = {index: self._prepare(model, index) for index in segments}
         self._tensors.clear()
@@ -158,28 +157,6 @@ class NativeWeights:
         """Give the memory back."""
         self._arena.free()
         self._calls.clear()
-
-    def _bytes_of(self, name: str, vector: bool) -> int:
-        tensor = self._tensors[name]
-        if vector:
-            return 4 * tensor.width
-        size = int(self._native.functions.packed_bytes(tensor.format.ggml_id, tensor.rows, tensor.width))
-        if not size:
-            raise ModelError(f"tensor {name}: {tensor.format.name} of {tensor.rows} × {tensor.width} cannot be packed")
-        return size
-
-    def _load(self, name: str, tensor: Tensor, address: int, *, vector: bool) -> MatrixStruct:
-        matrix = MatrixStruct(tensor.rows, tensor.width, address, tensor.format.ggml_id, 0)
-        if vector:
-            values = decode(tensor.format, tensor.raw, tensor.rows, tensor.width).dequantised()
-            ctypes.memmove(address, values.ctypes.data, 4 * tensor.width)
-        else:
-            source = np.frombuffer(tensor.raw, np.uint8)
-            self._native.functions.pack(
-                self._native.pool, tensor.format.ggml_id, source.ctypes.data,
-                tensor.rows, tensor.width, tensor.format.size_bytes(tensor.width), address,
-            )  # fmt: skip
-        return matrix
 
     def _prepare(self, model: Model, index: int) -> tuple[SegmentCall, int]:
         def shape(name: str) -> tuple[int, int, bool]:
@@ -213,16 +190,6 @@ class NativeWeights:
         scale = np.zeros((rows, max(1, buffer.width // 32), 4), np.float32)
         self._keep += [scratch, scale]
         return ValueStruct(-1, buffer.width, scratch.ctypes.data, scale.ctypes.data if buffer.bits else None)
-
-
-def _names(model: Model, segments: Sequence[int]) -> tuple[list[str], set[str]]:
-    """(tensors that the segments need, those of them that are vectors kept as f32)."""
-    operations = [operation for index in segments for operation in model.segments[index].operations]
-    names = dict.fromkeys(name for name in map(weight_of, operations) if name)
-    vectors = {operation.weight for operation in operations if isinstance(operation, RMSNorm)}
-    if vectors & {operation.weight for operation in operations if isinstance(operation, Linear)}:
-        raise InternalError("one tensor is used both as a norm's weight and as a matrix")
-    return list(names), vectors
 
 
 class NativeContext:

@@ -1,8 +1,9 @@
 """The messages of the calling side: the handshake, and questions after it."""
 
 import contextlib
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from twofold.errors import FrameError, ProcessorLost, Refused
 from twofold.link.base import bounded
@@ -28,6 +29,19 @@ def greet(stream: FrameStream, hello: Hello, expiry: float) -> Welcome:
     return answer
 
 
+@contextlib.contextmanager
+def greeted(sock: socket.socket, url: str, hello: Hello, expiry: float) -> Iterator[tuple[FrameStream, Welcome]]:
+    """The stream over `sock` after the handshake, and the Welcome; closed if the greeting or the block fails."""
+    stream = FrameStream(sock, f"weight processor at {url}")
+    try:
+        welcome = greet(stream, hello, expiry)
+        stream.peer = f"weight processor {welcome.pid} at {url}"
+        yield stream, welcome
+    except BaseException:
+        stream.close()
+        raise
+
+
 def ask(stream: FrameStream, message: Message, deadline: Seconds, *, sent: Callable[[], None] | None = None) -> Message:
     """The answer to `message`, a Failed included; `stream` is closed if none comes. `sent` runs between."""
     stream.check_open()
@@ -47,8 +61,3 @@ def checked(answer: Message) -> Message:
     if isinstance(answer, Failed):
         raise error_of(answer)
     return answer
-
-
-def peer_name(welcome: Welcome, url: str) -> str:
-    """What messages call the other side."""
-    return f"weight processor {welcome.pid} at {url}"

@@ -12,7 +12,7 @@ import time
 from twofold.errors import DeadlinePassed, FrameError, InternalError, Unreachable
 from twofold.link import region
 from twofold.link.base import Address, Call, bounded, check_call, expiry_of, reason, time_left
-from twofold.link.greet import ask, checked, greet, peer_name
+from twofold.link.greet import ask, checked, greeted
 from twofold.link.mailbox import WORD
 from twofold.link.place import bind, socket_path
 from twofold.link.region import CallFields, Region
@@ -205,14 +205,8 @@ class ShmListener:
 def connect(address: Address, hello: Hello, deadline: Seconds) -> ShmConnection:
     """A connection to the weight processor at `address`; Unreachable, Refused or ConfigurationError."""
     expiry = time.monotonic() + bounded(deadline)
-    stream = FrameStream(_connected(address, expiry), f"weight processor at {address.url}")
-    try:
-        welcome = greet(stream, hello, expiry)
-        stream.peer = peer_name(welcome, address.url)
+    with greeted(_connected(address, expiry), address.url, hello, expiry) as (stream, welcome):
         return ShmConnection(stream, welcome, _shared(stream, layout_of(welcome), expiry))
-    except BaseException:
-        stream.close()
-        raise
 
 
 def _connected(address: Address, expiry: float) -> socket.socket:

@@ -6,7 +6,7 @@ import time
 
 from twofold.errors import ConfigurationError, FrameError, Unreachable
 from twofold.link.base import Address, Call, bounded, check_call, expiry_of, reason, time_left
-from twofold.link.greet import ask, checked, greet, peer_name
+from twofold.link.greet import ask, checked, greeted
 from twofold.link.stream import BACKLOG, REQUEST_BYTES, Acceptor, FrameStream
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire import frame
@@ -166,14 +166,8 @@ class TcpListener:
 def connect(address: Address, hello: Hello, deadline: Seconds) -> TcpConnection:
     """A connection to the weight processor at `address`; Unreachable, Refused or ConfigurationError."""
     expiry = time.monotonic() + bounded(deadline)
-    stream = FrameStream(_connected(address, expiry), f"weight processor at {address.url}")
-    try:
-        welcome = greet(stream, hello, expiry)
-        stream.peer = peer_name(welcome, address.url)
+    with greeted(_connected(address, expiry), address.url, hello, expiry) as (stream, welcome):
         return TcpConnection(stream, welcome)
-    except BaseException:
-        stream.close()
-        raise
 
 
 def _connected(address: Address, expiry: float) -> socket.socket:

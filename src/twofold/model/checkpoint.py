@@ -1,7 +1,8 @@
 """A checkpoint: one model file, opened and checked, with its weights by name."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -15,14 +16,31 @@ from twofold.model.segment import check_segment
 from twofold.model.tokenizer import TokenizerData
 
 
+def keep(raw: memoryview) -> None:
+    """The way of giving back bytes that are in no file: they stay."""
+
+
 @dataclass(frozen=True)
 class Tensor:
-    """One weight matrix as a checkpoint stores it: `raw` is rows · width elements of `format`."""
+    """One weight matrix as a checkpoint stores it: `raw` is rows · width elements of `format`.
+
+    `give_back` tells the system that bytes of `raw` need not stay in memory; they can be read again.
+    """
 
     rows: int
     width: int
     format: Format
     raw: memoryview
+    give_back: Callable[[memoryview], None] = keep
+
+    def slice(self, row: int, rows: int) -> "Tensor":
+        """`rows` rows from `row` on, nothing copied."""
+        each = self.format.size_bytes(self.width)
+        return replace(self, rows=rows, raw=self.raw[row * each : (row + rows) * each])
+
+    def release(self) -> None:
+        """Let go of the memory that the bytes of this tensor take."""
+        self.give_back(self.raw)
 
 
 class Tensors(Protocol):
@@ -74,7 +92,7 @@ class Checkpoint:
         """The matrix of that name (a vector is one row), its bytes still in the mapped file."""
         info = self._file.tensors[name]
         rows, width = _matrix_shape(info)
-        return Tensor(rows, width, info.format, self._file.raw(name))
+        return Tensor(rows, width, info.format, self._file.raw(name), self._file.give_back)
 
     def close(self) -> None:
         """Drop the mapping."""

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from twofold.errors import InternalError, ModelError
 from twofold.model.format import FORMATS, Format, format_of, name_of
 from twofold.model.gguf_values import Cursor, Value, shown
@@ -96,6 +98,16 @@ class GgufFile:
             what = f"has no tensor {shown(name)}"
             raise ModelError(f"{_message_name(self.path)}: {what}; use a complete file of a supported model")
         return memoryview(self._data)[info.offset : info.offset + info.size_bytes]
+
+    def give_back(self, raw: memoryview) -> None:
+        """Tell the system that these bytes, a part of what `raw` gave, need not stay in our memory.
+
+        They stay valid: touched again, they are read again.
+        """
+        if isinstance(self._data, mmap.mmap) and raw:
+            start = np.frombuffer(raw, np.uint8).ctypes.data - np.frombuffer(self._data, np.uint8).ctypes.data
+            first = start // mmap.PAGESIZE * mmap.PAGESIZE
+            self._data.madvise(mmap.MADV_DONTNEED, first, start + len(raw) - first)
 
     def close(self) -> None:
         """Drop the mapping: now, or with the last view that `raw` handed out. Closing twice is allowed."""

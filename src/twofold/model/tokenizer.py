@@ -85,6 +85,10 @@ class TokenizerData(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         _check(self)
 
+    def pairs(self) -> list[tuple[str, str]]:
+        """The merges, each as its two tokens, best first."""
+        return _pairs(self.merges)
+
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, object]) -> "TokenizerData":
         """The tokenizer of a GGUF file with this metadata.
@@ -113,6 +117,11 @@ class TokenizerData(msgspec.Struct, frozen=True):
         )
 
 
+def _pairs(merges: list[str]) -> list[Any]:
+    """The merges split at their spaces: pairs, where every merge is sound."""
+    return [tuple(merge.split(" ")) for merge in merges]
+
+
 _REMEDY = "fetch the model again or convert it with a current converter"
 
 
@@ -138,7 +147,15 @@ def _check(data: TokenizerData) -> None:
     vocabulary = frozenset(data.tokens)
     _check_tokens(data, vocabulary)
     _check_ids(data)
-    for i, merge in enumerate(data.merges):
+    pairs = _pairs(data.merges)
+    named = {token for pair in pairs for token in pair}.union(map("".join, pairs))
+    if any(len(pair) != 2 for pair in pairs) or not named <= vocabulary:
+        _refuse_merge(data.merges, vocabulary)
+
+
+def _refuse_merge(merges: list[str], vocabulary: frozenset[str]) -> None:
+    """Raise ModelError for the first merge that is not two tokens that make a third."""
+    for i, merge in enumerate(merges):
         left, space, right = merge.partition(" ")
         if not (left and space and right) or " " in right:
             raise ModelError(f"tokenizer merge {i} is {merge[:60]!r}, not two tokens and a space; {_REMEDY}")
@@ -206,10 +223,9 @@ class Tokenizer:
         end_ids = [*data.end_of_turn_ids, *([] if data.eos_id is None else [data.eos_id])]
         self.end_ids = frozenset(end_ids)  # a reply is complete at any of these
         self.special_ids = frozenset(i for i, kind in enumerate(data.token_types) if kind in _SPECIAL)
-        self._bytes = [_token_bytes(*pair) for pair in zip(data.tokens, data.token_types, strict=True)]
         bpe = models.BPE(
             vocab={token: i for i, token in enumerate(data.tokens)},
-            merges=[(left, right) for left, _, right in (merge.partition(" ") for merge in data.merges)],
+            merges=data.pairs(),
             ignore_merges=PRE_TOKENIZERS[data.pre].whole_words,
         )
         self._plain = _engine(bpe, data, frozenset((USER_DEFINED,)))
@@ -249,7 +265,7 @@ class Tokenizer:
         """
         if not 0 <= token_id < self.vocab_size:
             raise RequestError(f"token id {token_id} is not in the vocabulary; the ids are 0 to {self.vocab_size - 1}")
-        return self._bytes[token_id]
+        return _token_bytes(self.data.tokens[token_id], self.data.token_types[token_id])
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """The text of `ids`; bytes that are not UTF-8 become U+FFFD, special tokens are left out if asked."""

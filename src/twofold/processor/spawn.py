@@ -22,9 +22,9 @@ from twofold.errors import (
     ProcessorLost,
     TwofoldError,
     Unreachable,
+    one_line,
 )
 from twofold.units import KIB, Seconds
-from twofold.wire.message import one_line
 
 READY_SECONDS = Seconds(120.0)  # a model of many gigabytes is read and repacked in it
 TERMINATE_SECONDS = 2.0
@@ -34,11 +34,15 @@ _BY_EXIT_CODE: dict[int, type[TwofoldError]] = {
 }
 
 
-def weights_command(model: Path, *, listen: str | None = None, threads: int | None = None) -> list[str]:
+def weights_command(
+    model: Path, *, listen: str | None = None, threads: int | None = None, packed_cache: bool = False
+) -> list[str]:
     """The command line of a weight processor that ends with its parent; `listen` None: a free shm:// name."""
     url = listen or f"shm://weights-{os.getpid()}-{secrets.token_hex(4)}"
     command = [sys.executable, "-m", "twofold", "weights", str(model), "--listen", url, "--with-parent"]
-    return command if threads is None else [*command, "--threads", str(threads)]
+    if threads is not None:
+        command += ["--threads", str(threads)]
+    return [*command, "--packed-cache" if packed_cache else "--no-packed-cache"]
 
 
 class SpawnedWeights:

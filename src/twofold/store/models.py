@@ -32,15 +32,25 @@ class Model:
     partial: bool
 
 
-def models_folder() -> Path:
-    """The folder of fetched models; it need not exist. ConfigurationError if there is no home for it."""
+def cache_folder() -> Path:
+    """What can be fetched or computed again; it need not exist. ConfigurationError if there is no home for it."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(cache):  # the XDG specification: a relative one is to be ignored
-        return Path(cache, "twofold", "models")
+        return Path(cache, "twofold")
     try:
-        return Path.home() / ".cache" / "twofold" / "models"
+        return Path.home() / ".cache" / "twofold"
     except RuntimeError:
         raise ConfigurationError("no home folder is known; set HOME or XDG_CACHE_HOME") from None
+
+
+def models_folder() -> Path:
+    """The folder of fetched models; it need not exist."""
+    return cache_folder() / "models"
+
+
+def packed_folder() -> Path:
+    """The folder of packed weights, a file a model named after its digest; it need not exist."""
+    return cache_folder() / "packed"
 
 
 def path_of(entry: Entry) -> Path:
@@ -89,11 +99,18 @@ def list_models() -> list[Model]:
 
 
 def remove(name: str) -> bool:
-    """Delete the file of a known model; False if it was not there. ModelError if it cannot be done."""
+    """Delete the file of a known model and its packed weights; False if neither was there.
+
+    ModelError if it cannot be done.
+    """
     entry = BY_NAME.get(name)
     if entry is None:
         raise ModelError(_unknown(name))
-    path = path_of(entry)
+    packed = packed_folder().glob(f"*{entry.sha256}*")  # and what a killed writer left beside it
+    return sum(_removed(path) for path in (path_of(entry), *packed)) > 0
+
+
+def _removed(path: Path) -> bool:
     try:
         path.unlink()
     except FileNotFoundError:

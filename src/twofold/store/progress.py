@@ -15,6 +15,10 @@ Progress = Callable[[str, int, int], None]
 _CHUNK_BYTES = MIB
 
 
+def silent(stage: str, done: int, total: int) -> None:
+    """A progress that tells nobody."""
+
+
 def chunks(source: IO[bytes], stage: str, total: int, progress: Progress) -> Iterator[bytes]:
     """All of `source` in pieces of at most 1 MiB, telling `progress` after each has been used."""
     done = 0

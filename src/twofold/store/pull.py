@@ -22,17 +22,14 @@ from pathlib import Path
 
 from twofold.errors import DownloadError
 from twofold.store.catalogue import BY_NAME, Entry
+from twofold.store.digest import digest_of_open
 from twofold.store.fetch import INSTEAD, fetch_wheel
 from twofold.store.lock import exclusive
 from twofold.store.models import file_at, models_folder, path_of, sweep, temporary_prefix
-from twofold.store.progress import Progress, chunks, sha256
+from twofold.store.progress import Progress, chunks, sha256, silent
 from twofold.units import bytes_text
 
 _BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError)
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """A progress that tells nobody."""
 
 
 def ensure(name_or_path: str, progress: Progress = silent) -> Path:
@@ -51,14 +48,14 @@ def ensure(name_or_path: str, progress: Progress = silent) -> Path:
 def verify(entry: Entry, path: Path, progress: Progress = silent) -> bool:
     """Whether the file at `path` has the size and the SHA-256 of the entry; False if there is none.
 
-    Stage "check". DownloadError if there is something there that cannot be read.
+    Stage "check" if it changed since it was last read. DownloadError if there is something there that cannot be read.
     """
     with _translated(entry):
         try:
             with path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size != entry.size_bytes:
                     return False
-                return sha256(file, "check", entry.size_bytes, progress) == entry.sha256
+                return digest_of_open(file, path, progress) == entry.sha256
         except FileNotFoundError:
             return False
 

@@ -6,10 +6,10 @@
 Both sides apply the same test to the same two messages.
 """
 
-from twofold.errors import FrameError
+from twofold.errors import FrameError, one_line
 from twofold.model.segment import Plane
 from twofold.units import GIB, bytes_text
-from twofold.wire.message import Hello, Welcome, one_line
+from twofold.wire.message import Hello, Welcome
 from twofold.wire.rows import Layout
 
 ROWS_LIMIT = 65536  # rows of one call

@@ -10,14 +10,13 @@ import inspect
 import msgspec
 
 from twofold import __version__, errors
-from twofold.errors import FrameError, LinkError, TwofoldError
+from twofold.errors import FrameError, LinkError, TwofoldError, one_line
 from twofold.model.manifest import NUMERICS, Manifest
 from twofold.units import bytes_text
 from twofold.wire.frame import CONTROL_BYTES
 
 PROTOCOL = 1
 PROGRAM = f"twofold {__version__}"
-TEXT_LIMIT = 1000  # characters of an error message
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -109,9 +108,3 @@ def error_of(message: Failed) -> TwofoldError:
     text = one_line(message.message)
     kind = ERRORS.get(message.kind)
     return kind(text) if kind else LinkError(f"{one_line(message.kind)}: {text}")
-
-
-def one_line(text: str) -> str:
-    """`text` as one printable line of bounded length: what came over a wire may reach a terminal."""
-    line = " ".join(text[: 4 * TEXT_LIMIT].split())[:TEXT_LIMIT]
-    return "".join(c if c.isprintable() else "?" for c in line)

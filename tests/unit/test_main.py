@@ -1,0 +1,33 @@
+"""The table of verbs says of each what its function says, and asking for little imports little."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from twofold.cli.main import VERBS, verb
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_the_list_of_verbs_says_of_each_what_the_verb_says_of_itself(name: str) -> None:
+    assert (inspect.getdoc(verb(name)) or "").splitlines()[0] == VERBS[name][2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unwanted"),
+    [
+        (["--version"], {"numpy", "tokenizers", "jinja2"}),
+        (["--help"], {"numpy", "tokenizers", "jinja2"}),
+        (["list"], {"numpy", "tokenizers", "jinja2"}),
+        (["run", "--help"], {"readline", "twofold.cli.chat", "twofold.engine.measure"}),
+    ],
+)
+def test_what_a_command_does_not_need_is_not_imported(arguments: list[str], unwanted: set[str]) -> None:
+    program = (
+        "import sys; from twofold.cli import main; sys.argv = ['twofold', *sys.argv[1:]]\n"
+        "try: main.main()\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    assert "twofold.cli.main" in done.stderr
+    assert unwanted.isdisjoint(done.stderr.split())
