@@ -4,7 +4,7 @@
 #include "twofold.h"
 
 enum step_kind { STEP_EMBED, STEP_RMS_NORM, STEP_QUANTISE, STEP_LINEAR, STEP_SWIGLU, STEP_ADD, STEP_WIDEN, STEP_NARROW, STEP_TOP,
-                 STEP_GATHER, STEP_LOG_SUM_EXP };
+                 STEP_GATHER, STEP_LOG_SUM_EXP, STEP_LAYER_NORM, STEP_BIAS, STEP_GEGLU };
 
 struct value {
   int64_t offset;      /* of a plane, bytes from the start of the rows; -1: scratch */
@@ -51,6 +51,9 @@ static void row_step(const struct segment_call *c, const struct step *s, int64_t
     case STEP_SWIGLU: k->swiglu(x, (const float *)at(c, s->b, row, 4), s->a->width, y); break;
     case STEP_ADD: k->add(x, (const float *)at(c, s->b, row, 4), s->a->width, y); break;
     case STEP_WIDEN: k->widen((const uint16_t *)at(c, s->a, row, 2), s->a->width, y); break;
+    case STEP_LAYER_NORM: k->layer_norm(x, s->weight.data, s->epsilon, s->a->width, y); break;
+    case STEP_BIAS: k->add(x, s->weight.data, s->a->width, y); break;
+    case STEP_GEGLU: k->geglu(x, (const float *)at(c, s->b, row, 4), s->a->width, y); break;
     case STEP_TOP: k->top(x, s->a->width, s->out->width, (int32_t *)y); break;
     case STEP_GATHER: k->gather(x, s->a->width, (const int32_t *)at(c, s->b, row, 4), s->b->width, y); break;
     case STEP_LOG_SUM_EXP: k->log_sum_exp(x, s->a->width, y); break;

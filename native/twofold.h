@@ -85,8 +85,10 @@ struct level {
   int64_t tile; /* most rows of a tile */
   void (*embed)(const struct matrix *w, int64_t id, float *y);
   void (*rms_norm)(const float *x, const float *w, float epsilon, int64_t width, float *y);
+  void (*layer_norm)(const float *x, const float *w, float epsilon, int64_t width, float *y);
   void (*quantise)(const float *x, int64_t width, struct activations out, int fine, int64_t row, struct tile tile);
   void (*swiglu)(const float *gate, const float *up, int64_t width, float *y);
+  void (*geglu)(const float *gate, const float *up, int64_t width, float *y);
   void (*add)(const float *a, const float *b, int64_t width, float *y);
   void (*widen)(const uint16_t *x, int64_t width, float *y);
   void (*narrow)(const float *x, int64_t width, uint16_t *y);

@@ -30,7 +30,7 @@ from twofold.kernels.blocks import decode
 from twofold.kernels.lowering import Buffer, LoweredStep, Lowering
 from twofold.model.checkpoint import Tensor, Tensors
 from twofold.model.manifest import Manifest, Model
-from twofold.model.operations import Linear, RMSNorm, Rotary, weight_of
+from twofold.model.operations import Linear, Rotary, VectorOperation, weight_of
 from twofold.wire.rows import Layout, Rows
 
 MAX_HEAD_DIM = 256
@@ -219,9 +219,9 @@ def _names(model: Model, segments: Sequence[int]) -> tuple[list[str], set[str]]:
     """(tensors that the segments need, those of them that are vectors kept as f32)."""
     operations = [operation for index in segments for operation in model.segments[index].operations]
     names = dict.fromkeys(name for name in map(weight_of, operations) if name)
-    vectors = {operation.weight for operation in operations if isinstance(operation, RMSNorm)}
+    vectors = {operation.weight for operation in operations if isinstance(operation, VectorOperation)}
     if vectors & {operation.weight for operation in operations if isinstance(operation, Linear)}:
-        raise InternalError("one tensor is used both as a norm's weight and as a matrix")
+        raise InternalError("one tensor is used both as a vector and as a matrix")
     return list(names), vectors
 
 
