@@ -4,13 +4,14 @@ A family is one short file named after its `model_type`: it reads facts from the
 returns a `Blueprint`: the segments, the context layers, and the shape of every tensor they need.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from twofold.errors import ModelError
-from twofold.model.operations import ContextLayer
+from twofold.model import rotary
+from twofold.model.operations import ContextLayer, Rotary
 from twofold.model.segment import Segment
 
 BLOCK = 32  # activations are rounded to integers in blocks of 32
@@ -24,6 +25,7 @@ class Facts:
     architecture: str
     metadata: Mapping[str, object]
     tensor_names: frozenset[str]
+    vector: Callable[[str], tuple[float, ...]]  # the values of a small tensor by its name
 
     def integer(self, key: str, default: int | None = None, *, low: int = 1, high: int = 1 << 24) -> int:
         """`<architecture>.<key>` as an integer in [low, high]."""
@@ -55,6 +57,58 @@ class Blueprint:
     segments: tuple[Segment, ...]
     layers: tuple[ContextLayer, ...]
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+FACTORS, SHORT, LONG = "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"
+SCALINGS = ("none", "linear", "yarn", "longrope")
+
+
+def rotary_of(facts: Facts, head_dim: int, *, interleaved: bool) -> Rotary:
+    """The rotary embedding that the metadata and the small tensors of a GGUF file describe.
+
+    Raises ModelError for a kind of scaling that is not one of SCALINGS, and for factors that do not fit.
+    """
+    dimensions = facts.integer("rope.dimension_count", head_dim, high=head_dim)
+    base, kind = facts.number("rope.freq_base", 10000.0), facts.metadata.get(f"{facts.architecture}.rope.scaling.type")
+    if dimensions % 2:
+        raise ModelError(f"metadata {facts.architecture}.rope.dimension_count is {dimensions}; it must be even")
+    facts.refuse("rope.scaling.type", SCALINGS, "this rotary scaling")
+    facts.refuse("rope.scale_linear", (1.0,), "rotary scaling by the old key")
+    facts.refuse("rope.scaling.yarn_log_multiplier", (), "rotary scaling with a multiplier of its own")
+    frequencies, magnitude = rotary.plain(base, dimensions), 1.0
+    if kind == "linear":
+        frequencies = rotary.linear(frequencies, facts.number("rope.scaling.factor"))
+    elif kind == "yarn":
+        factor = facts.number("rope.scaling.factor")
+        frequencies = rotary.yarn(
+            base, dimensions, factor=factor,
+            original_length=facts.integer("rope.scaling.original_context_length", high=1 << 30),
+            fast=facts.number("rope.scaling.yarn_beta_fast", 32.0),
+            slow=facts.number("rope.scaling.yarn_beta_slow", 1.0),
+        )  # fmt: skip
+        magnitude = facts.number("rope.scaling.attn_factor", 1.0) * rotary.yarn_magnitude(factor)
+    elif LONG in facts.tensor_names:
+        original = facts.integer("rope.scaling.original_context_length", high=1 << 30)
+        length = facts.integer("context_length", high=1 << 30)
+        frequencies = rotary.divided(
+            frequencies, _factors(facts, LONG if length > original else SHORT, dimensions // 2)
+        )
+        magnitude = facts.number("rope.scaling.attn_factor", rotary.long_magnitude(length, original))
+    if FACTORS in facts.tensor_names:
+        frequencies = rotary.divided(frequencies, _factors(facts, FACTORS, dimensions // 2))
+    return rotary.rotary(frequencies, interleaved=interleaved, magnitude=magnitude)
+
+
+def rotary_shapes(facts: Facts, used: Rotary) -> dict[str, tuple[int, int]]:
+    """Shapes of the small tensors beside the rotary metadata, as far as the file has them."""
+    return {name: (1, len(used.frequencies)) for name in (FACTORS, SHORT, LONG) if name in facts.tensor_names}
+
+
+def _factors(facts: Facts, name: str, pairs: int) -> tuple[float, ...]:
+    factors = facts.vector(name) if name in facts.tensor_names else ()
+    if len(factors) != pairs or not all(0 < factor < float("inf") for factor in factors):
+        raise ModelError(f"tensor {name}: {pairs} positive rotary factors are needed; use a complete file")
+    return factors
 
 
 def check_widths(multiple: int, **widths: int) -> None:
