@@ -35,8 +35,8 @@
 
 extern const struct level NAME(LEVEL);
 const struct level NAME(LEVEL) = {
-    .name = TEXT(LEVEL), .tile = TILE, .embed = embed, .rms_norm = rms_norm, .quantise = quantise,
-    .swiglu = swiglu, .add = add, .widen = widen, .narrow = narrow, .linear = linear,
+    .name = TEXT(LEVEL), .tile = TILE, .embed = embed, .rms_norm = rms_norm, .layer_norm = layer_norm, .quantise = quantise,
+    .swiglu = swiglu, .geglu = geglu, .add = add, .widen = widen, .narrow = narrow, .linear = linear,
     .rotate_append = rotate_append, .attend = attend, .conclude = conclude, .exponential = exponential,
     .top = top, .gather = gather, .log_sum_exp = log_sum_exp,
     .read_all = read_all, .multiply = multiply,

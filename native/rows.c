@@ -1,7 +1,14 @@
-/* Operations on one row: norm, rounding to int8 blocks, SwiGLU, residual, half precision. Widths are multiples
+/* Operations on one row: norms, rounding to int8 blocks, gating, residual, half precision. Widths are multiples
  * of 32. */
+#include "elementary.h"
 #include "simd.h"
 #include "twofold.h"
+
+INLINE float sum_of(const f32v *half) { /* of 32 lanes: the halves added, then the tree */
+  float lanes[PANEL];
+  for (int v = 0; v < NV; v++) store(lanes + LANES * v, half[v] + half[v + NV]);
+  return tree_sum(lanes);
+}
 
 /* sums of squares in 32 lanes (element k in lane k mod 32), the halves added, then the tree */
 static void rms_norm(const float *x, const float *w, float epsilon, int64_t width, float *y) {
@@ -9,10 +16,21 @@ static void rms_norm(const float *x, const float *w, float epsilon, int64_t widt
   for (int v = 0; v < 2 * NV; v++) square[v] = (f32v){0};
   for (int64_t k = 0; k < width; k += 32)
     UNROLL for (int v = 0; v < 2 * NV; v++) { f32v a = load(x + k + LANES * v); square[v] = square[v] + a * a; }
-  float lanes[PANEL];
-  for (int v = 0; v < NV; v++) store(lanes + LANES * v, square[v] + square[v + NV]);
-  const float inverse = 1.0f / __builtin_sqrtf(tree_sum(lanes) / (float)width + epsilon);
+  const float inverse = 1.0f / __builtin_sqrtf(sum_of(square) / (float)width + epsilon);
   for (int64_t k = 0; k < width; k += LANES) store(y + k, (load(x + k) * inverse) * load(w + k));
+}
+
+/* mean and variance in 32 lanes each, the variance of the differences from the mean */
+static void layer_norm(const float *x, const float *w, float epsilon, int64_t width, float *y) {
+  f32v sum[2 * NV], square[2 * NV];
+  for (int v = 0; v < 2 * NV; v++) sum[v] = square[v] = (f32v){0};
+  for (int64_t k = 0; k < width; k += 32)
+    UNROLL for (int v = 0; v < 2 * NV; v++) sum[v] = sum[v] + load(x + k + LANES * v);
+  const f32v mean = splat(sum_of(sum) / (float)width);
+  for (int64_t k = 0; k < width; k += 32)
+    UNROLL for (int v = 0; v < 2 * NV; v++) { f32v a = load(x + k + LANES * v) - mean; square[v] = square[v] + a * a; }
+  const float inverse = 1.0f / __builtin_sqrtf(sum_of(square) / (float)width + epsilon);
+  for (int64_t k = 0; k < width; k += LANES) store(y + k, ((load(x + k) - mean) * inverse) * load(w + k));
 }
 
 static void quantise(const float *x, int64_t from, int64_t to, int64_t blocks, struct activations out, int fine, int64_t row, struct tile tile) {
@@ -44,6 +62,13 @@ static void swiglu(const float *gate, const float *up, int64_t width, float *y) 
   for (int64_t k = 0; k < width; k += LANES) {
     f32v g = load(gate + k);
     store(y + k, g / (exp_of(-g) + 1.0f) * load(up + k));
+  }
+}
+/* the tanh form of GELU, gating */
+static void geglu(const float *gate, const float *up, int64_t width, float *y) {
+  for (int64_t k = 0; k < width; k += LANES) {
+    const f32v g = load(gate + k), inner = (g + ((g * g) * g) * 0.044715f) * 0.7978845608f;
+    store(y + k, ((g * 0.5f) * (tanh_of(inner) + 1.0f)) * load(up + k));
   }
 }
 static void add(const float *a, const float *b, int64_t width, float *y) {

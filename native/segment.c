@@ -35,6 +35,9 @@ static void run_row(const struct segment_call *c, const struct step *s, int64_t 
     case STEP_SWIGLU: k->swiglu(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
     case STEP_ADD: k->add(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
     case STEP_WIDEN: k->widen((const uint16_t *)at(c, s->a, row, from, 2), to - from, y); break;
+    case STEP_LAYER_NORM: k->layer_norm(x, s->weight.data, s->epsilon, s->a->width, y); break;
+    case STEP_BIAS: k->add(x, (const float *)s->weight.data + from, to - from, y); break;
+    case STEP_GEGLU: k->geglu(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
     case STEP_TOP: k->top(x, s->a->width, s->out->width, (int32_t *)y); break;
     case STEP_GATHER: k->gather(x, s->a->width, (const int32_t *)at(c, s->b, row, 0, 4), s->b->width, y); break;
     case STEP_LOG_SUM_EXP: k->log_sum_exp(x, s->a->width, y); break;

@@ -257,9 +257,9 @@ INLINE f32v exp_of(f32v x) {
 #define SWAP(v, apart) __builtin_shufflevector(v, v, 0 ^ apart, 1 ^ apart, 2 ^ apart, 3 ^ apart)
 #define ACROSS(v, join) v = join(v, SWAP(v, 2)); v = join(v, SWAP(v, 1))
 #endif
-INLINE i32v sum_of(i32v a, i32v b) { return a + b; }
+INLINE i32v plus(i32v a, i32v b) { return a + b; }
 INLINE float top_lane(f32v v) { ACROSS(v, max_of); return v[0]; }
-INLINE int32_t lane_sum(i32v v) { ACROSS(v, sum_of); return v[0]; }
+INLINE int32_t lane_sum(i32v v) { ACROSS(v, plus); return v[0]; }
 
 /* ---- the one tree that sums 16 lanes: 8 apart, 4, 2, 1 */
 INLINE float tree_sum(const float *lanes) {

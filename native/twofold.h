@@ -86,9 +86,11 @@ struct level {
   int64_t tile; /* most rows of a tile */
   void (*embed)(const struct matrix *w, int64_t id, float *y);
   void (*rms_norm)(const float *x, const float *w, float epsilon, int64_t width, float *y);
+  void (*layer_norm)(const float *x, const float *w, float epsilon, int64_t width, float *y);
   /* blocks from .. to - 1 of a row of `blocks`; x begins at block `from` */
   void (*quantise)(const float *x, int64_t from, int64_t to, int64_t blocks, struct activations out, int fine, int64_t row, struct tile tile);
   void (*swiglu)(const float *gate, const float *up, int64_t width, float *y);
+  void (*geglu)(const float *gate, const float *up, int64_t width, float *y);
   void (*add)(const float *a, const float *b, int64_t width, float *y);
   void (*widen)(const uint16_t *x, int64_t width, float *y);
   void (*narrow)(const float *x, int64_t width, uint16_t *y);
@@ -117,7 +119,8 @@ void pool_barrier(struct pool *pool);
 
 /* Weight memory's work: the steps of a segment on values (segment.c). */
 enum step_kind { STEP_EMBED, STEP_RMS_NORM, STEP_QUANTISE, STEP_LINEAR, STEP_SWIGLU, STEP_ADD, STEP_WIDEN, STEP_NARROW,
-                 STEP_TOP, STEP_GATHER, STEP_LOG_SUM_EXP };
+                 STEP_TOP, STEP_GATHER, STEP_LOG_SUM_EXP,
+                 STEP_LAYER_NORM, STEP_BIAS, STEP_GEGLU };
 
 struct value {
   int64_t offset;      /* of a plane, bytes from the start of the rows; -1: scratch */

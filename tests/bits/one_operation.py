@@ -8,7 +8,20 @@ from random_blocks import stored
 from twofold.model.checkpoint import Tensor, Tensors
 from twofold.model.format import FORMATS, Format
 from twofold.model.manifest import NUMERICS, Manifest, Model
-from twofold.model.operations import Add, Embed, Gather, Linear, LogSumExp, RMSNorm, SwiGLU, Top, WeightOperation
+from twofold.model.operations import (
+    Add,
+    Bias,
+    Embed,
+    Gather,
+    GeGLU,
+    LayerNorm,
+    Linear,
+    LogSumExp,
+    RMSNorm,
+    SwiGLU,
+    Top,
+    WeightOperation,
+)
 from twofold.model.segment import Cut, Plane, Segment
 
 WIDTH, OUT, VOCABULARY = 256, 50, 70  # 50 and 70: not whole panels of 16
@@ -36,6 +49,9 @@ def _cases() -> list[Case]:
     cases = [
         Case("rms_norm", RMSNorm("x", "w", 1e-5, "out"), (x,), Plane("out", WIDTH, "f32"), (1, WIDTH)),
         Case("swiglu", SwiGLU("x", "y", "out"), (x, y), Plane("out", WIDTH, "f32")),
+        Case("layer_norm", LayerNorm("x", "w", 1e-5, "out"), (x,), Plane("out", WIDTH, "f32"), (1, WIDTH)),
+        Case("bias", Bias("x", "w", "out"), (x,), Plane("out", WIDTH, "f32"), (1, WIDTH)),
+        Case("geglu", GeGLU("x", "y", "out"), (x, y), Plane("out", WIDTH, "f32")),
         Case("add", Add("x", "y", "out"), (x, y), Plane("out", WIDTH, "f32")),
         Case(
             "add, f16 in and out",

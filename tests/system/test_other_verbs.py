@@ -61,7 +61,7 @@ def test_a_chat_over_a_pipe_that_is_not_text_is_refused(tiny: Path) -> None:
 def test_inspect_tells_the_same_cut_to_people_and_to_programs(tiny: Path) -> None:
     found = all_of({"text": ("inspect", tiny), "json": ("inspect", tiny, "--json")})
     anatomy = found["json"].json
-    assert len(anatomy["segments"]) == 3
+    assert len(anatomy["segments"]) == 4
     assert {row["side"] for row in anatomy["operations"]} == {"context-free", "context-aware"}
     for row in anatomy["operations"]:
         assert row["name"] in found["text"].text

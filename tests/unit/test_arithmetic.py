@@ -135,3 +135,18 @@ def test_log_sum_exp_is_close_to_float64() -> None:
 def test_logarithm_is_accurate_at_every_binade() -> None:
     x = np.concatenate([rng().uniform(1, 4, 10_000), 2.0 ** np.arange(40), 1 + 2.0 ** -np.arange(1, 30)])
     assert np.allclose(arithmetic.log(x), np.log(x), rtol=2**-48, atol=2**-50)
+
+
+def test_layer_norm_is_close_to_float64() -> None:
+    x, weight = 3 + rng().standard_normal((4, 160)).astype(np.float32), rng().standard_normal(160).astype(np.float32)
+    wide = x.astype(np.float64)
+    exact = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + 1e-5) * weight
+    assert np.allclose(arithmetic.layer_norm(x, weight, 1e-5), exact, rtol=2e-6, atol=2e-6)
+
+
+def test_geglu_is_close_to_float64_and_survives_large_gates() -> None:
+    gate = np.array([-1e30, -100, -4, -1, 0, 1, 4, 100, 1e30], np.float32)
+    wide = gate.astype(np.float64)
+    exact = wide * (1 + np.tanh(0.7978845608028654 * (wide + 0.044715 * wide**3)))
+    found = arithmetic.geglu(gate, np.full(9, 2, np.float32))
+    assert np.allclose(found, exact, rtol=1e-6, atol=1e-6)

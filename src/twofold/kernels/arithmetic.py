@@ -61,12 +61,7 @@ def tree_sum(lanes: F32) -> F32:
 
 def rms_norm(x: F32, weight: F32, epsilon: float) -> F32:
     """x f32[n, K] / sqrt(mean(x²) + epsilon) · weight; squares are summed in 32 lanes, element k in lane k mod 32."""
-    lanes = np.zeros((len(x), 32), np.float32)
-    for k in range(0, x.shape[1], 32):
-        block = x[:, k : k + 32]
-        lanes = lanes + block * block
-    total = tree_sum(lanes[:, :16] + lanes[:, 16:])
-    inverse = f32(1) / np.sqrt(total / f32(x.shape[1]) + f32(epsilon))
+    inverse = f32(1) / np.sqrt(_sum_in_lanes(x * x) / f32(x.shape[1]) + f32(epsilon))
     normed: F32 = (x * inverse[:, None]) * weight
     return normed
 
@@ -110,6 +105,23 @@ def log_sum_exp(x: F32) -> F32:
     return result
 
 
+def layer_norm(x: F32, weight: F32, epsilon: float) -> F32:
+    """(x - mean) / sqrt(variance + epsilon) · weight of rows f32[n, K]; both sums in 32 lanes, as in `rms_norm`."""
+    mean = _sum_in_lanes(x) / f32(x.shape[1])
+    centred = x - mean[:, None]
+    inverse = f32(1) / np.sqrt(_sum_in_lanes(centred * centred) / f32(x.shape[1]) + f32(epsilon))
+    normed: F32 = (centred * inverse[:, None]) * weight
+    return normed
+
+
+def _sum_in_lanes(x: F32) -> F32:
+    """Sums f32[n] of rows f32[n, K] in 32 lanes, element k in lane k mod 32, the halves added, then the tree."""
+    lanes = np.zeros((len(x), 32), np.float32)
+    for k in range(0, x.shape[1], 32):
+        lanes = lanes + x[:, k : k + 32]
+    return tree_sum(lanes[:, :16] + lanes[:, 16:])
+
+
 LEVELS = {8: f32(127), 16: f32(32512)}  # 32512 = 127 · 256: both bytes of a 16-bit activation fit int8
 
 
@@ -131,6 +143,13 @@ def quantise(x: F32, bits: int) -> tuple[I32, F32, I32]:
 def swiglu(gate: F32, up: F32) -> F32:
     """gate / (exp(-gate) + 1) · up, element by element."""
     return gate / (exp(-gate) + f32(1)) * up
+
+
+def geglu(gate: F32, up: F32) -> F32:
+    """GELU(gate) · up, element by element; GELU(g) = g / 2 · (tanh(sqrt(2 / pi) · (g + 0.044715 g³)) + 1)."""
+    with np.errstate(over="ignore"):
+        inner = (gate + ((gate * gate) * gate) * f32(0.044715)) * f32(0.7978845608)
+    return ((gate * f32(0.5)) * (tanh(inner) + f32(1))) * up
 
 
 def rotary_angles(positions: I64, frequencies: F32, magnitude: float = 1.0) -> tuple[F32, F32]:

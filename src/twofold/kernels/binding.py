@@ -21,6 +21,9 @@ class Step(IntEnum):
     TOP = 8
     GATHER = 9
     LOG_SUM_EXP = 10
+    LAYER_NORM = 11
+    BIAS = 12
+    GEGLU = 13
 
 
 class MatrixStruct(ctypes.Structure):

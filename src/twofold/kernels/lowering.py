@@ -15,10 +15,24 @@ from enum import Enum
 
 from twofold.errors import InternalError
 from twofold.kernels.binding import Step
-from twofold.model.operations import Add, Embed, Gather, Linear, LogSumExp, RMSNorm, SwiGLU, Top, WeightOperation
+from twofold.model.operations import (
+    Add,
+    Bias,
+    Embed,
+    Gather,
+    GeGLU,
+    LayerNorm,
+    Linear,
+    LogSumExp,
+    RMSNorm,
+    SwiGLU,
+    Top,
+    WeightOperation,
+)
 from twofold.model.segment import Segment
 
-WHOLE_ROWS = (Step.EMBED, Step.RMS_NORM, Step.TOP, Step.GATHER, Step.LOG_SUM_EXP)
+WHOLE_ROWS = (Step.EMBED, Step.RMS_NORM, Step.LAYER_NORM, Step.TOP, Step.GATHER, Step.LOG_SUM_EXP)
+_VECTORS: dict[type, Step] = {RMSNorm: Step.RMS_NORM, LayerNorm: Step.LAYER_NORM, Bias: Step.BIAS}
 
 
 class Share(Enum):
@@ -104,14 +118,14 @@ class Lowering:
                     Buffer(operation.out, width, plane),
                     weight=operation.weight,
                 )
-            case RMSNorm():
+            case RMSNorm() | LayerNorm() | Bias():
                 x = self._values[operation.x]
                 step = LoweredStep(
-                    Step.RMS_NORM,
+                    _VECTORS[type(operation)],
                     x,
                     Buffer(operation.out, x.width, plane),
                     weight=operation.weight,
-                    epsilon=operation.epsilon,
+                    epsilon=0.0 if isinstance(operation, Bias) else operation.epsilon,
                 )
             case Linear():
                 rows, width, quantised = self.shape(operation.weight)
@@ -124,9 +138,14 @@ class Lowering:
                     Buffer(operation.out, rows, plane),
                     weight=operation.weight,
                 )
-            case SwiGLU():
+            case SwiGLU() | GeGLU():
                 gate, up = self._values[operation.gate], self._values[operation.up]
-                step = LoweredStep(Step.SWIGLU, gate, Buffer(operation.out, gate.width, plane), b=up)
+                step = LoweredStep(
+                    Step.SWIGLU if isinstance(operation, SwiGLU) else Step.GEGLU,
+                    gate,
+                    Buffer(operation.out, gate.width, plane),
+                    b=up,
+                )
             case Add():
                 a, b = self._values[operation.a], self._values[operation.b]
                 step = LoweredStep(Step.ADD, a, Buffer(operation.out, a.width, plane), b=b)

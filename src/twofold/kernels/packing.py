@@ -4,7 +4,7 @@
                                     ▼                ▼        system once it is packed, so that file and
     packed memory     [ panels, 64-byte aligned ][ panels ]…  packed weights are never both here whole
 
-Matrices become panels of 16 output rows (native/twofold.h); the weights of norms stay vectors of float32.
+Matrices become panels of 16 output rows (native/twofold.h); the weights that are vectors stay float32.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ from twofold.kernels.binding import Functions, MatrixStruct
 from twofold.kernels.blocks import decode
 from twofold.model.checkpoint import Tensor, Tensors
 from twofold.model.manifest import Model
-from twofold.model.operations import Linear, RMSNorm, weight_of
+from twofold.model.operations import Linear, VectorOperation, weight_of
 from twofold.units import MIB
 
 ALIGN = 64
@@ -162,7 +162,7 @@ def _address_of(raw: memoryview) -> int:
 def _vectors(model: Model, segments: Sequence[int]) -> set[str]:
     """The tensors that are vectors kept as float32."""
     operations = [operation for index in segments for operation in model.segments[index].operations]
-    vectors = {operation.weight for operation in operations if isinstance(operation, RMSNorm)}
+    vectors = {operation.weight for operation in operations if isinstance(operation, VectorOperation)}
     if vectors & {operation.weight for operation in operations if isinstance(operation, Linear)}:
-        raise InternalError("one tensor is used both as a norm's weight and as a matrix")
+        raise InternalError("one tensor is used both as a vector and as a matrix")
     return vectors

@@ -15,8 +15,11 @@ from twofold.model.manifest import Manifest, Model
 from twofold.model.operations import (
     Add,
     Attention,
+    Bias,
     Embed,
     Gather,
+    GeGLU,
+    LayerNorm,
     Linear,
     LogSumExp,
     RMSNorm,
@@ -66,16 +69,24 @@ class ReferenceWeights:
             case RMSNorm():
                 weight = self._weights[operation.weight].dequantised()[0]
                 return arithmetic.rms_norm(values[operation.x], weight, operation.epsilon)
+            case LayerNorm():
+                weight = self._weights[operation.weight].dequantised()[0]
+                return arithmetic.layer_norm(values[operation.x], weight, operation.epsilon)
+            case Bias():
+                biased: F32 = values[operation.x] + self._weights[operation.weight].dequantised()[0]
+                return biased
             case Linear():
                 return self._weights[operation.weight].linear(values[operation.x], operation.activation_bits)
             case _:
                 return _weightless(operation, values)
 
 
-def _weightless(operation: SwiGLU | Add | Top | Gather | LogSumExp, values: dict[str, F32]) -> F32:
+def _weightless(operation: SwiGLU | GeGLU | Add | Top | Gather | LogSumExp, values: dict[str, F32]) -> F32:
     match operation:
         case SwiGLU():
             return arithmetic.swiglu(values[operation.gate], values[operation.up])
+        case GeGLU():
+            return arithmetic.geglu(values[operation.gate], values[operation.up])
         case Add():
             return values[operation.a] + values[operation.b]
         case Top():

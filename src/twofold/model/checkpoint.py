@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
 
+import numpy as np
+
 from twofold.errors import ModelError
 from twofold.model import family
 from twofold.model.family.base import Blueprint, Facts
-from twofold.model.format import Format
+from twofold.model.format import F32, Format
 from twofold.model.gguf import GgufFile, TensorInfo
 from twofold.model.manifest import NUMERICS, Manifest, Model
 from twofold.model.segment import check_segment
@@ -59,7 +61,7 @@ class Checkpoint:
         architecture = file.metadata.get("general.architecture")
         if not isinstance(architecture, str):
             raise ModelError(f"{file.path}: metadata general.architecture is missing, so the family is unknown")
-        facts = Facts(architecture, file.metadata, frozenset(file.tensors))
+        facts = Facts(architecture, file.metadata, frozenset(file.tensors), self._vector)
         self.tokenizer = TokenizerData.from_metadata(file.metadata)
         blueprint = family.build(facts)
         _check_shapes(file, blueprint)
@@ -93,6 +95,13 @@ class Checkpoint:
         info = self._file.tensors[name]
         rows, width = _matrix_shape(info)
         return Tensor(rows, width, info.format, self._file.raw(name), self._file.give_back)
+
+    def _vector(self, name: str) -> tuple[float, ...]:
+        """The values of a tensor that is part of the architecture, not of the weights."""
+        info = self._file.tensors[name]
+        if info.format is not F32:
+            raise ModelError(f"{self._file.path}: tensor {name} is stored as {info.format.name}; F32 is needed")
+        return tuple(np.frombuffer(self._file.raw(name), "<f4").tolist())
 
     def close(self) -> None:
         """Drop the mapping."""

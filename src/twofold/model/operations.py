@@ -48,6 +48,26 @@ class RMSNorm(msgspec.Struct, frozen=True, tag=True):
     out: str
 
 
+class LayerNorm(msgspec.Struct, frozen=True, tag=True):
+    """out[n, K] f32 = (x - mean(x)) / sqrt(variance(x) + epsilon) · weight[K] (Ba et al. 2016, arXiv 1607.06450).
+
+    Its bias, where a family has one, is a `Bias` of its own.
+    """
+
+    x: str
+    weight: str
+    epsilon: float
+    out: str
+
+
+class Bias(msgspec.Struct, frozen=True, tag=True):
+    """out[n, K] f32 = x + weight[K]."""
+
+    x: str
+    weight: str
+    out: str
+
+
 class Linear(msgspec.Struct, frozen=True, tag=True):
     """out[n, R] f32 = x[n, K] · weight[R, K]ᵀ.
 
@@ -63,6 +83,14 @@ class Linear(msgspec.Struct, frozen=True, tag=True):
 
 class SwiGLU(msgspec.Struct, frozen=True, tag=True):
     """out[n, K] f32 = gate / (1 + exp(-gate)) · up (Shazeer 2020, arXiv 2002.05202)."""
+
+    gate: str
+    up: str
+    out: str
+
+
+class GeGLU(msgspec.Struct, frozen=True, tag=True):
+    """out[n, K] f32 = GELU(gate) · up with the tanh form of GELU (Shazeer 2020, arXiv 2002.05202; 1606.08415)."""
 
     gate: str
     up: str
@@ -100,7 +128,8 @@ class LogSumExp(msgspec.Struct, frozen=True, tag=True):
     out: str
 
 
-WeightOperation = Embed | RMSNorm | Linear | SwiGLU | Add | Top | Gather | LogSumExp
+VectorOperation = RMSNorm | LayerNorm | Bias  # their tensor is one row, kept as f32
+WeightOperation = Embed | RMSNorm | LayerNorm | Bias | Linear | SwiGLU | GeGLU | Add | Top | Gather | LogSumExp
 
 
 class Rotary(msgspec.Struct, frozen=True):
@@ -154,8 +183,11 @@ ContextLayer = Attention  # a union once a second kind of context layer exists
 KINDS: tuple[Kind, ...] = (
     Kind("embed", Side.CONTEXT_FREE, "ids i32[n,1] → f32[n,K]", "R1: a table look-up by this token's id alone"),
     Kind("rms_norm", Side.CONTEXT_FREE, "f32[n,K] → f32[n,K]", "R1: this row and fixed weights"),
+    Kind("layer_norm", Side.CONTEXT_FREE, "f32[n,K] → f32[n,K]", "R1: this row and fixed weights"),
+    Kind("bias", Side.CONTEXT_FREE, "f32[n,K] → f32[n,K]", "R1: this row and fixed weights"),
     Kind("linear", Side.CONTEXT_FREE, "[n,K] → f32[n,R]", "R1: this row and fixed weights"),
     Kind("swiglu", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
+    Kind("geglu", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
     Kind("add", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
     Kind("top", Side.CONTEXT_FREE, "f32[n,V] → i32[n,k]", "R1: this row, which of its values are largest"),
     Kind("gather", Side.CONTEXT_FREE, "f32[n,V], i32[n,k] → f32[n,k]", "R1: this row's own values"),
@@ -181,8 +213,11 @@ BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
 _NAMES: dict[type, str] = {
     Embed: "embed",
     RMSNorm: "rms_norm",
+    LayerNorm: "layer_norm",
+    Bias: "bias",
     Linear: "linear",
     SwiGLU: "swiglu",
+    GeGLU: "geglu",
     Add: "add",
     Top: "top",
     Gather: "gather",
@@ -203,9 +238,9 @@ def inputs_of(operation: WeightOperation) -> tuple[str, ...]:
     match operation:
         case Embed():
             return (operation.ids,)
-        case RMSNorm() | Linear() | Top() | LogSumExp():
+        case RMSNorm() | LayerNorm() | Bias() | Linear() | Top() | LogSumExp():
             return (operation.x,)
-        case SwiGLU():
+        case SwiGLU() | GeGLU():
             return (operation.gate, operation.up)
         case Add():
             return (operation.a, operation.b)
@@ -215,4 +250,4 @@ def inputs_of(operation: WeightOperation) -> tuple[str, ...]:
 
 def weight_of(operation: WeightOperation) -> str | None:
     """Name of the tensor an operation holds, if any."""
-    return None if isinstance(operation, SwiGLU | Add | Top | Gather | LogSumExp) else operation.weight
+    return None if isinstance(operation, SwiGLU | GeGLU | Add | Top | Gather | LogSumExp) else operation.weight

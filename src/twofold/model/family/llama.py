@@ -4,8 +4,8 @@ GGUF stores q and k so that a rotary pair is two neighbours, hence `interleaved=
 """
 
 from twofold.errors import ModelError
-from twofold.model.family.base import BLOCK, PANEL, Blueprint, Facts, check_widths, rounded
-from twofold.model.operations import Add, Attention, Embed, Linear, RMSNorm, Rotary, SwiGLU, WeightOperation
+from twofold.model.family.base import BLOCK, PANEL, Blueprint, Facts, check_widths, rotary_of, rotary_shapes, rounded
+from twofold.model.operations import Add, Attention, Embed, Linear, RMSNorm, SwiGLU, WeightOperation
 from twofold.model.segment import Cut, Plane, Segment
 
 
@@ -16,7 +16,7 @@ def build(facts: Facts) -> Blueprint:
     kv_heads = facts.integer("attention.head_count_kv", heads, high=heads)
     head_dim = facts.integer("attention.key_length", hidden // heads, high=1024)
     vocabulary = len(_tokens(facts))
-    epsilon, base = facts.number("attention.layer_norm_rms_epsilon"), facts.number("rope.freq_base", 10000.0)
+    epsilon = facts.number("attention.layer_norm_rms_epsilon")
     _refuse_variants(facts, head_dim)
     if heads % kv_heads:
         raise ModelError(f"{heads} attention heads cannot share {kv_heads} KV heads evenly")
@@ -55,12 +55,13 @@ def build(facts: Facts) -> Blueprint:
     ending = (RMSNorm("carry", "output_norm.weight", epsilon, "normed"), Linear("normed", head, "logits"))
     last = Segment(Cut((attended, carry), (Plane("logits", vocabulary, "f32"),)), (*out_of_layer(layers - 1), *ending))
 
-    frequencies = tuple(rounded(base ** (-2 * i / head_dim)) for i in range(head_dim // 2))
-    attention = Attention(heads, kv_heads, head_dim, rounded(head_dim**-0.5), Rotary(frequencies, interleaved=True))
+    rotary = rotary_of(facts, head_dim, interleaved=True)
+    attention = Attention(heads, kv_heads, head_dim, rounded(head_dim**-0.5), rotary)
     shapes = {
         "token_embd.weight": (vocabulary, hidden),
         head: (vocabulary, hidden),
         "output_norm.weight": (1, hidden),
+        **rotary_shapes(facts, rotary),
     }
     for i in range(layers):
         per_layer = {"attn_norm": (1, hidden), "ffn_norm": (1, hidden), "attn_q": (q, hidden), "attn_k": (kv, hidden),
@@ -79,7 +80,5 @@ def _tokens(facts: Facts) -> list[object]:
 
 def _refuse_variants(facts: Facts, head_dim: int) -> None:
     facts.refuse("expert_count", (0,), "a mixture of experts")
-    facts.refuse("rope.scaling.type", ("none",), "rotary scaling")
-    facts.refuse("rope.dimension_count", (head_dim,), "rotary embedding of a part of the head")
     facts.refuse("attention.value_length", (head_dim,), "a value head of another width than the key head")
     facts.refuse("attention.sliding_window", (0,), "sliding-window attention")
