@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from twofold.config import Settings, read_settings
+from twofold.errors import ConfigurationError
 from twofold.store.catalogue import BY_NAME
 
 DEFAULT_MODEL = next(iter(BY_NAME))
@@ -39,3 +40,10 @@ Stop = Annotated[list[str] | None, typer.Option(help="Stop at this text; may be 
 def settings(threads: int | None, context: int | None = None, weights: str | None = None) -> Settings:
     """The settings in force, with these flags."""
     return read_settings(threads=threads, context=context, weights=weights)
+
+
+def multiple(flag: str, value: int, of: int) -> int:
+    """`value` if it is a multiple of `of`, else ConfigurationError."""
+    if value % of:
+        raise ConfigurationError(f"{flag} {value} is not a multiple of {of}; give {value // of * of} or the next")
+    return value
