@@ -107,18 +107,27 @@ def linear(
     return figures
 
 
-def attention(manifest: Manifest, backend: Native, bounds: Limits, *, context: int, rounds: int) -> Figure:
-    """Bytes of KV cache a second that one row at position `context` - 1 reads, all layers in turn.
+def remembered(manifest: Manifest, backend: Backend, context: int) -> tuple[ContextMemory, Rows]:
+    """A context memory of one session that has seen `context` - 1 random positions, one row placed at the next.
 
     Raises RequestError if the model is made for fewer positions.
     """
     memory = ContextMemory(manifest, backend, positions=context)
     page = np.random.default_rng(0).standard_normal(memory.pool.page_bytes // 2, np.float32)
     memory.pool.memory[:] = page.astype(np.float16).view(np.uint8)
-    session, rows = memory.open(), Rows(Layout(manifest))
+    session = memory.open()
     memory.pages.reserve(session, context - 1)
     memory.advance([(session, context - 1)])
     memory.place([(session, 1)])
+    return memory, Rows(Layout(manifest))
+
+
+def attention(manifest: Manifest, backend: Native, bounds: Limits, *, context: int, rounds: int) -> Figure:
+    """Bytes of KV cache a second that one row at position `context` - 1 reads, all layers in turn.
+
+    Raises RequestError if the model is made for fewer positions.
+    """
+    memory, rows = remembered(manifest, backend, context)
     read_bytes = context * manifest.context_bytes_per_token()
 
     def sample() -> float:
