@@ -45,5 +45,5 @@ def test_the_same_call_takes_the_same_number_of_instructions_and_more_rows_take_
             pytest.skip(str(error))
         finally:
             product.memory.close()
-    assert counts[0] == counts[1] > 100
+    assert 100 < counts[0] == counts[1] < 2500  # of our library alone; the way there through Python takes thousands
     assert counts[2] > 1.5 * counts[0]
