@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py $(wildcard native/*)
 
-.PHONY: run test test-isa fidelity lint fmt bench docs clean
+.PHONY: run test test-isa fidelity lint fmt bench instructions docs clean
 
 run: .venv/.installed            ## the default model, its weights in one process and its context in another
 	$(BIN)/twofold run smollm2 "Why is the sky blue?" --split
@@ -30,6 +30,9 @@ fmt: .venv/.lint                 ## format the Python
 
 bench: .venv/.test               ## first table: bench/results/first.json; run it on an idle machine
 	$(BIN)/python bench/first.py
+
+instructions: .venv/.test        ## instruction counts of the hot kernels against bench/results/instructions.json
+	$(BIN)/python bench/instructions.py --check
 
 docs: .venv/.test                ## check that every link in the docs leads somewhere
 	$(BIN)/python -m pytest tests/unit/test_docs.py

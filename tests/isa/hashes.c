@@ -93,7 +93,8 @@ static void release(struct value *v) { free(v->scratch); free(v->scale); free(v)
 /* whoever needs more than the columns that its own thread has just made waits */
 static struct step *then(struct program *p, enum step_kind kind, const struct value *a, const struct value *b, const struct value *out) {
   struct step *s = &p->step[p->steps++];
-  *s = (struct step){.kind = kind, .a = a, .b = b, .out = out, .columns = kind != STEP_EMBED && kind != STEP_RMS_NORM};
+  const int whole_rows = kind == STEP_EMBED || kind == STEP_RMS_NORM || kind == STEP_LAYER_NORM || kind == STEP_TOP || kind == STEP_LOG_SUM_EXP;
+  *s = (struct step){.kind = kind, .a = a, .b = b, .out = out, .columns = !whole_rows};
   s->waits = kind == STEP_LINEAR || !s->columns || (p->steps > 1 && !s[-1].columns);
   return s;
 }
@@ -182,6 +183,12 @@ static void say_rows(void) {
     x[i] = from_bits((r & 0x80000000u) | exponent << 23 | (r & 0x7fe000u) | (r & 1 ? tails[r >> 1 & 3] : draw() & 0x1fffu));
   }
   say_row("narrow", STEP_NARROW, 0, x, HALVES, 2);
+  numbers(x, WIDTH, 0x1p-12f);
+  say_row("layer_norm", STEP_LAYER_NORM, 0, x, WIDTH, 4);
+  say_row("bias", STEP_BIAS, 0, x, WIDTH, 4);
+  say_row("geglu", STEP_GEGLU, 0, x, WIDTH, 4);
+  say_row("top", STEP_TOP, 0, x, WIDTH, 4); /* all of them, in order */
+  say_row("log_sum_exp", STEP_LOG_SUM_EXP, 0, x, WIDTH, 4);
   free(x), free(h);
 }
 static void say_exponential(void) {

@@ -1,5 +1,6 @@
-"""`twofold bench`: what this machine can do at most, and what share of it a model reaches."""
+"""`twofold bench`: what this machine can do at most, and what share of it kernels and a model reach."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
@@ -9,67 +10,118 @@ from rich.table import Table
 from twofold.cache.pages import PAGE_POSITIONS
 from twofold.cli import options, show
 from twofold.config import Settings
-from twofold.engine import measure
+from twofold.engine import measure, measure_kernels
 from twofold.engine.assemble import load_weights, open_checkpoint, open_engine
 from twofold.engine.machine import stamp
 from twofold.engine.measure import Figure
+from twofold.engine.measure_kernels import Shape
 from twofold.kernels.native import Native
 from twofold.model.anatomy import anatomy
+from twofold.model.format import FORMATS
 
 
 class Work(StrEnum):
     """What can be measured."""
 
     BANDWIDTH = "bandwidth"
+    KERNELS = "kernels"
     DECODE = "decode"
     PREFILL = "prefill"
     LOAD = "load"
 
 
+CONTEXT = {Work.KERNELS: 8192, Work.DECODE: 12}  # positions, unless told
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What was asked for on the command line, defaults filled in."""
+
+    work: Work
+    model: str
+    streams: int
+    prompt: int
+    context: int
+    tokens: int
+    shape: Shape
+    rounds: int
+
+    @property
+    def positions(self) -> int:
+        """Positions of context memory that the work needs."""
+        return self.streams * (max(self.prompt, self.context + self.tokens) + PAGE_POSITIONS)
+
+
 def bench(
-    work: Annotated[Work, typer.Argument(help="What to measure; bandwidth needs no model.")],
+    work: Annotated[Work, typer.Argument(help="What to measure; bandwidth and kernels need no model.")],
     model: options.Model = options.DEFAULT_MODEL,
     streams: Annotated[int, typer.Option(min=1, max=32, help="decode: sessions in one batch.")] = 1,
     prompt: Annotated[int, typer.Option(min=1, help="prefill: tokens of the prompt.")] = 700,
-    context: Annotated[int, typer.Option(min=1, help="decode: positions each session has seen.")] = 12,
+    context: Annotated[
+        int | None,
+        typer.Option(min=1, help="Positions: decode, those each session has seen [12]; kernels, attended to [8192]."),
+    ] = None,
     tokens: Annotated[int, typer.Option(min=1, help="decode: tokens a stream and round.")] = 128,
+    outputs: Annotated[int, typer.Option(min=16, help="kernels: rows of the weight matrix.")] = Shape.outputs,
+    inputs: Annotated[int, typer.Option(min=256, help="kernels: its columns, a multiple of 256.")] = Shape.inputs,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Rounds; a figure is their median.")] = 5,
     threads: options.Threads = None,
     json: options.Json = False,
 ) -> None:
     """Measure, and state each figure as a share of what this machine can do. Let nothing else run meanwhile."""
     settings = options.settings(threads)
+    asked = Asked(
+        work=work, model=model, streams=streams, prompt=prompt, context=context or CONTEXT.get(work, 1),
+        tokens=tokens, shape=Shape(outputs, options.multiple("--inputs", inputs, 256)), rounds=rounds,
+    )  # fmt: skip
     backend = Native(threads=settings.threads, level=settings.vector_level)
     with show.ShownProgress(quiet=json) as progress:
-        if work is Work.BANDWIDTH:
-            bounds = measure.limits(backend, rounds)
-            figures = [bounds.read, bounds.multiply]
-        elif work is Work.LOAD:
-            figures = [measure.load(lambda: _load(model, backend, progress), rounds)]
-        else:
-            each = max(prompt, context + tokens) + PAGE_POSITIONS
-            room = Settings(settings.threads, settings.vector_level, streams * each)
-            figures = _speed(work, model, room, backend, progress, (streams, prompt, context, tokens, rounds))
+        figures = _measured(asked, settings, backend, progress)
     _print(figures, backend, json)
     backend.close()
 
 
-def _speed(
-    work: Work, model: str, settings: Settings, backend: Native, progress: show.ShownProgress, asked: tuple[int, ...]
-) -> list[Figure]:
+def _measured(asked: Asked, settings: Settings, backend: Native, progress: show.ShownProgress) -> list[Figure]:
+    match asked.work:
+        case Work.BANDWIDTH:
+            bounds = measure.limits(backend, asked.rounds)
+            return [bounds.read, bounds.multiply]
+        case Work.KERNELS:
+            return _kernels(asked, backend)
+        case Work.LOAD:
+            return [measure.load(lambda: _load(asked.model, backend, progress), asked.rounds)]
+        case _:
+            return _speed(asked, settings, backend, progress)
+
+
+def _kernels(asked: Asked, backend: Native) -> list[Figure]:
+    """Every format at every number of rows, attention, and the limits they are measured against."""
+    bounds = measure.limits(backend, asked.rounds)
+    figures = [
+        figure
+        for kind in FORMATS
+        for figure in measure_kernels.linear(backend, bounds, kind, asked.shape, rounds=asked.rounds)
+    ]
+    heads = measure_kernels.grouped_heads(asked.context)
+    figures.append(measure_kernels.attention(heads, backend, bounds, context=asked.context, rounds=asked.rounds))
+    return [*figures, bounds.read, bounds.multiply]
+
+
+def _speed(asked: Asked, settings: Settings, backend: Native, progress: show.ShownProgress) -> list[Figure]:
     """The figure asked for, and the limits it is measured against."""
-    streams, prompt, context, tokens, rounds = asked
-    with open_checkpoint(model, progress) as checkpoint:
+    with open_checkpoint(asked.model, progress) as checkpoint:
         parts = anatomy(checkpoint.model, checkpoint.tensor)
-    bounds = measure.limits(backend, rounds)
-    with open_engine(model, settings, split=False, progress=progress) as ready:
+    bounds = measure.limits(backend, asked.rounds)
+    room = Settings(settings.threads, settings.vector_level, asked.positions)
+    with open_engine(asked.model, room, split=False, progress=progress) as ready:
         progress.finish()
-        if work is Work.DECODE:
-            figure = measure.decode(
-                ready.engine, parts, bounds, streams=streams, context=context, tokens=tokens, rounds=rounds
-            )
+        if asked.work is Work.PREFILL:
+            figure = measure.prefill(ready.engine, parts, bounds, prompt=asked.prompt, rounds=asked.rounds)
         else:
-            figure = measure.prefill(ready.engine, parts, bounds, prompt=prompt, rounds=rounds)
+            figure = measure.decode(
+                ready.engine, parts, bounds,
+                streams=asked.streams, context=asked.context, tokens=asked.tokens, rounds=asked.rounds,
+            )  # fmt: skip
     return [figure, bounds.read, bounds.multiply]
 
 
@@ -84,10 +136,9 @@ def _print(figures: list[Figure], backend: Native, json: bool) -> None:
         head = {first.unit: first.median, "share_of_limit": first.share_of_limit}
         show.write_json(head | stamp(backend.capabilities()) | {"figures": figures})
         return
-    table = Table("figure", "median", "minimum", "maximum", "unit", "share of the limit", box=None)
+    table = Table("figure", "median", "minimum", "maximum", "share of the limit", box=None)
     for figure in figures:
         share = f"{figure.share_of_limit:.2f} of {figure.limit}" if figure.share_of_limit else ""
-        values = [f"{value:,.4g}" if value < 1e4 else f"{value:,.0f}" for value in
-                  (figure.median, min(figure.rounds), max(figure.rounds))]  # fmt: skip
-        table.add_row(figure.what, *values, figure.unit.replace("_per_", "/").replace("_", " "), share)
+        values = (figure.median, min(figure.rounds), max(figure.rounds))
+        table.add_row(figure.what, *(show.quantity(value, figure.unit) for value in values), share)
     show.render(table)

@@ -11,13 +11,17 @@ from rich.table import Table
 from twofold import __version__
 from twofold.cli import options, show
 from twofold.config import config_file, read_settings
+from twofold.engine import measure
 from twofold.engine.machine import memory, processor
+from twofold.engine.measure import Figure
 from twofold.kernels.binding import Functions
 from twofold.kernels.native import Native, physical_cores
 from twofold.model.format import FORMATS
 from twofold.model.manifest import NUMERICS
 from twofold.native import PATH
 from twofold.store.models import list_models, models_folder
+
+LIMIT_ROUNDS = 5  # a glance, well under a second; `twofold bench bandwidth` looks longer
 
 
 def doctor(json: options.Json = False) -> None:
@@ -28,16 +32,22 @@ def doctor(json: options.Json = False) -> None:
         return
     table = Table(show_header=False, box=None)
     for name, value in findings.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        table.add_row(name.replace("_", " "), escape(shown))
+        table.add_row(name.replace("_", " "), escape(_shown(value)))
     show.render(table)
+
+
+def _shown(value: object) -> str:
+    """A finding for people."""
+    if isinstance(value, Figure):
+        return show.quantity(value.median, value.unit)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def examine() -> dict[str, object]:
     """What was found; raises the error that a run would raise if something is missing."""
     settings = read_settings()
     backend = Native(threads=settings.threads, level=settings.vector_level)
-    able = backend.capabilities()
+    able, bounds = backend.capabilities(), measure.limits(backend, LIMIT_ROUNDS)
     backend.close()
     file = config_file(os.environ)
     return {
@@ -50,6 +60,8 @@ def examine() -> dict[str, object]:
         "threads": able.threads,
         "vector_level": able.vector_level,
         "vector_levels": Functions().levels(),
+        "read_bandwidth": bounds.read,
+        "int8_rate": bounds.multiply,
         "huge_pages": _first_line(Path("/sys/kernel/mm/transparent_hugepage/enabled")),
         "numerics": NUMERICS,
         "weight_formats": [f.name for f in FORMATS],

@@ -56,3 +56,10 @@ def check_place(settings: Settings, *, split: bool) -> None:
     """ConfigurationError if the weights are to be in two places at once."""
     if split and settings.weights:
         raise ConfigurationError("--split starts a weight processor and --weights uses a running one; give one of them")
+
+
+def multiple(flag: str, value: int, of: int) -> int:
+    """`value` if it is a multiple of `of`, else ConfigurationError."""
+    if value % of:
+        raise ConfigurationError(f"{flag} {value} is not a multiple of {of}; give {value // of * of} or the next")
+    return value

@@ -110,6 +110,21 @@ def render(*parts: RenderableType) -> None:
     write(captured.get())
 
 
+QUANTITIES = {  # unit of a figure: (what people read, how many of it)
+    "bytes_per_second": ("GB/s", 1e9),
+    "multiplications_per_second": ("GMAC/s", 1e9),
+    "tokens_per_second": ("tok/s", 1.0),
+    "seconds": ("s", 1.0),
+}
+
+
+def quantity(value: float, unit: str) -> str:
+    """A measured value for people: `41.3 GB/s`."""
+    name, size = QUANTITIES[unit]
+    shown = value / size
+    return f"{shown:,.0f} {name}" if shown >= 1000 else f"{shown:.3g} {name}"
+
+
 def note(text: str) -> None:
     """A line to standard error."""
     Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False)

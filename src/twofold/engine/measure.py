@@ -17,7 +17,7 @@ from twofold.kernels.native import Native
 from twofold.model.anatomy import Anatomy
 
 READ_BYTES = 256 << 20  # larger than the caches
-MULTIPLY_ROUNDS = 20_000
+MULTIPLY_SECONDS = 0.005  # long enough that waking the threads does not show
 Sample = Callable[[], float]
 
 
@@ -67,10 +67,18 @@ def limits(backend: Native, rounds: int) -> Limits:
         functions.read(backend.pool, backend.level, address, READ_BYTES)
         return READ_BYTES / (time.perf_counter() - start)
 
-    def multiply() -> float:
+    def multiplied(amount: int) -> tuple[int, float]:
         start = time.perf_counter()
-        done = int(functions.multiply(backend.pool, backend.level, MULTIPLY_ROUNDS)) * backend.threads
-        return done / (time.perf_counter() - start)
+        done = int(functions.multiply(backend.pool, backend.level, amount)) * backend.threads
+        return done, time.perf_counter() - start
+
+    amount = 1000
+    while multiplied(amount)[1] < MULTIPLY_SECONDS:
+        amount *= 2
+
+    def multiply() -> float:
+        done, seconds = multiplied(amount)
+        return done / seconds
 
     return Limits(
         repeated("read bandwidth", "bytes_per_second", read, rounds),
@@ -81,16 +89,20 @@ def limits(backend: Native, rounds: int) -> Limits:
 def decode(
     engine: Engine, model: Anatomy, bounds: Limits, *, streams: int, context: int, tokens: int, rounds: int
 ) -> Figure:
-    """Tokens a second of `streams` sessions that have seen `context` positions and decode `tokens` together."""
+    """Tokens a second of `streams` sessions that have seen `context` positions and decode `tokens` together.
+
+    Each session goes on with its likeliest token, so choosing it is part of the time.
+    """
     prompt = some_tokens(context, model.vocabulary)
 
     def sample() -> float:
         sessions = [engine.open() for _ in range(streams)]
         for session in sessions:
             engine.feed(session, prompt)
+        chosen = some_tokens(streams, model.vocabulary, 1)
         start = time.perf_counter()
-        for step in range(tokens):
-            engine.decode(sessions, [(7 * step + i) % model.vocabulary for i in range(streams)])
+        for _ in range(tokens):
+            chosen = engine.decode(sessions, chosen).argmax(axis=1).tolist()
         seconds = time.perf_counter() - start
         for session in sessions:
             engine.close(session)
