@@ -5,23 +5,24 @@
  *   team    how many threads take part from now on: those sent home wait for it to change
  *
  * Waiting spins briefly (the next job of a token comes within microseconds), then sleeps on a futex, so an idle pool
- * uses no processor and a busy neighbour is not fought. Where a neighbour keeps taking the processor from one thread,
- * all the others wait for that thread; so a thread that was interrupted and kept others waiting makes the team smaller
- * by one for a while. Results do not depend on the size of the team. */
+ * uses no processor and a busy neighbour is not fought. Where a neighbour has the processor of one thread, all the
+ * others wait for that thread; so a thread that came late because it had no processor makes the team smaller by one for
+ * a while. Results do not depend on the size of the team. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/resource.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include "twofold.h"
 
 enum { SPINS = 2000, MAX_THREADS = 255 };
-enum { LATE_NS = 500000, REST_NS = 20000000, LONGEST_REST_NS = 640000000 };
+enum { LATE_NS = 500000, REST_NS = 100000000, LONGEST_REST_NS = 1600000000 };
 
 struct signal {
   _Alignas(128) atomic_uint value;
@@ -31,7 +32,7 @@ struct pool {
   struct signal job, phase, team;
   _Alignas(128) atomic_uint arrived;
   atomic_llong asleep_since; /* when someone at the meeting under way went to sleep */
-  atomic_int interrupted;    /* a thread came late to a meeting because it had lost its processor */
+  atomic_int kept_waiting;   /* a thread came late to a meeting because others had its processor */
   job *work;
   void *argument;
   int threads, stop;
@@ -53,14 +54,19 @@ static int64_t now_ns(void) {
   clock_gettime(CLOCK_MONOTONIC, &t);
   return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
-/* whether the system took the processor from the calling thread since it last asked */
-static int was_interrupted(void) {
-  static _Thread_local long before;
-  struct rusage used = {0};
-  getrusage(RUSAGE_THREAD, &used);
-  const int changed = used.ru_nivcsw != before;
-  before = used.ru_nivcsw;
-  return changed;
+/* Whether the calling thread, since it last asked, was ready to run for long while others had its processor: Linux counts
+ * that time in nanoseconds, the second figure of schedstat. */
+static int was_kept_waiting(void) {
+  static _Thread_local long long before;
+  char text[64] = {0};
+  const int file = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+  if (file < 0) return 0;
+  const ssize_t bytes = read(file, text, sizeof text - 1);
+  close(file);
+  const char *second = bytes > 0 ? strchr(text, ' ') : 0;
+  const long long waited = second ? atoll(second) : 0, since = waited - before;
+  before = waited;
+  return since > LATE_NS;
 }
 
 /* returns the value once it is no longer `old`; `since` gets the time when the wait became a sleep */
@@ -86,7 +92,7 @@ void pool_barrier(struct pool *p) {
   const unsigned phase = atomic_load(&p->phase.value);
   if (atomic_fetch_add(&p->arrived, 1) + 1 == (unsigned)p->taking_part) {
     const int late = atomic_load(&p->phase.asleep) && now_ns() - atomic_load(&p->asleep_since) > LATE_NS;
-    if (late && was_interrupted()) atomic_store(&p->interrupted, 1);
+    if (late && was_kept_waiting()) atomic_store(&p->kept_waiting, 1);
     atomic_store(&p->arrived, 0);
     announce(&p->phase, phase + 1);
   } else {
@@ -99,10 +105,10 @@ int pool_team(const struct pool *p) { return (int)atomic_load_explicit(&p->team.
 /* the size of the team from the next job on */
 static void choose_team(struct pool *p) {
   const int team = pool_team(p);
-  if (atomic_load_explicit(&p->interrupted, memory_order_relaxed)) {
+  if (atomic_load_explicit(&p->kept_waiting, memory_order_relaxed)) {
     const int64_t now = now_ns();
     const int soon = now - p->rest_until_ns < REST_NS; /* after the last rest */
-    atomic_store(&p->interrupted, 0);
+    atomic_store(&p->kept_waiting, 0);
     p->rest_ns = !soon ? REST_NS : p->rest_ns * 2 < LONGEST_REST_NS ? p->rest_ns * 2 : LONGEST_REST_NS;
     p->rest_until_ns = now + p->rest_ns;
     if (team > 1) announce(&p->team, (unsigned)team - 1);
