@@ -3,7 +3,7 @@
 #include "simd.h"
 #include "twofold.h"
 
-enum { AHEAD = 4096 }; /* bytes of weights to prefetch ahead: past a page the hardware stops looking */
+enum { AHEAD = 8192 }; /* bytes of weights to prefetch ahead: past a page the hardware stops looking */
 
 INLINE void prefetch_block(const void *block, int bytes) {
   for (int i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)block + AHEAD + i, 0, 2);
