@@ -2,10 +2,12 @@
  * the caller's rows or scratch.
  *
  * Threads share a step out by rows or by columns of what it makes, in units of 32 columns, so their number never
- * changes a bit. Neighbouring steps by columns of one width are done together unit after unit, so that what a matrix
+ * changes a bit. Neighbouring steps by columns of one width are done together, a few units after the other, so that what a matrix
  * product makes is still in the cache for the steps that follow it. `waits` marks the steps that need what others made
  * (kernels/lowering.py). */
 #include "twofold.h"
+
+enum { PART = 4 }; /* units of columns that go through neighbouring steps together */
 
 static char *at(const struct segment_call *c, const struct value *v, int64_t row, int64_t column, int64_t element_bytes) {
   char *base = v->offset < 0 ? v->scratch : c->rows + v->offset;
@@ -44,20 +46,27 @@ static void run_row(const struct segment_call *c, const struct step *s, int64_t 
     default: k->narrow(x, to - from, (uint16_t *)at(c, s->out, row, from, 2)); break;
   }
 }
-static void run_unit(const struct segment_call *c, const struct step *s, int64_t unit, struct tile tile) {
-  const int64_t from = unit * UNIT, rest = s->out->width - from, to = from + (rest < UNIT ? rest : UNIT);
-  if (s->kind == STEP_LINEAR)
-    c->level->linear(&s->weight, unit, (const float *)at(c, s->a, 0, 0, 4), tiles_of(s->a), s->fine, tile, (float *)at(c, s->out, 0, 0, 4));
-  else
-    for (int64_t r = tile.first; r < tile.first + tile.count; r++) run_row(c, s, r, tile, from, to);
+/* a step on columns from .. to - 1, whole units, of all rows */
+static void run_part(const struct segment_call *c, const struct step *s, int64_t from, int64_t to) {
+  const float *x = (const float *)at(c, s->a, 0, 0, 4);
+  float *y = (float *)at(c, s->out, 0, 0, 4);
+  if (s->kind == STEP_LINEAR) {
+    for (int64_t unit = from / UNIT; unit * UNIT < to; unit++)
+      for (int64_t i = 0; i < tile_count(c); i++) c->level->linear(&s->weight, unit, x, tiles_of(s->a), s->fine, tile_of(c, i), y);
+  } else {
+    for (int64_t i = 0; i < tile_count(c); i++) {
+      const struct tile tile = tile_of(c, i);
+      for (int64_t r = tile.first; r < tile.first + tile.count; r++) run_row(c, s, r, tile, from, to);
+    }
+  }
 }
 
 /* steps s .. end - 1, all by columns of one width */
 static void run_columns(const struct segment_call *c, const struct step *s, const struct step *end, int thread, int threads) {
-  const int64_t units = (s->out->width + UNIT - 1) / UNIT, tiles = tile_count(c);
-  for (int64_t unit = units * thread / threads; unit < units * (thread + 1) / threads; unit++)
-    for (const struct step *t = s; t < end; t++)
-      for (int64_t i = 0; i < tiles; i++) run_unit(c, t, unit, tile_of(c, i));
+  const int64_t width = s->out->width, units = (width + UNIT - 1) / UNIT;
+  const int64_t last = units * (thread + 1) / threads * UNIT, most = last < width ? last : width;
+  for (int64_t from = units * thread / threads * UNIT; from < most; from += PART * UNIT)
+    for (const struct step *t = s; t < end; t++) run_part(c, t, from, from + PART * UNIT < most ? from + PART * UNIT : most);
 }
 static void run_steps(void *argument, int thread, int threads) {
   const struct segment_call *c = argument;
