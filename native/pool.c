@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,16 @@ static int was_kept_waiting(void) {
   return since > LATE_NS;
 }
 
+/* Moves the calling thread off its processor: a thread that waits for its turn is otherwise moved late or never, while
+ * the processor of one that rests is idle. */
+static void change_processor(void) {
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
+  cpu_set_t others = allowed;
+  CPU_CLR(sched_getcpu(), &others);
+  if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others)) sched_setaffinity(0, sizeof allowed, &allowed);
+}
+
 /* returns the value once it is no longer `old`; `since` gets the time when the wait became a sleep */
 static unsigned await(struct signal *s, unsigned old, atomic_llong *since) {
   unsigned value;
@@ -92,7 +103,10 @@ void pool_barrier(struct pool *p) {
   const unsigned phase = atomic_load(&p->phase.value);
   if (atomic_fetch_add(&p->arrived, 1) + 1 == (unsigned)p->taking_part) {
     const int late = atomic_load(&p->phase.asleep) && now_ns() - atomic_load(&p->asleep_since) > LATE_NS;
-    if (late && was_kept_waiting()) atomic_store(&p->kept_waiting, 1);
+    if (late && was_kept_waiting()) {
+      atomic_store(&p->kept_waiting, 1);
+      change_processor();
+    }
     atomic_store(&p->arrived, 0);
     announce(&p->phase, phase + 1);
   } else {
