@@ -50,10 +50,10 @@ static void cut_tiles(struct layer_work *w) {
   }
 }
 
-/* floats of one thread's state: the records of the largest tile, and one KV head's more */
+/* floats of one thread's state: the records of the largest tile, one KV head's more, and its queries in groups */
 static int64_t state_floats(const struct level *level, const struct attention *a) {
-  const int64_t share = a->heads / a->kv_heads, most = share > level->tile ? share : level->tile;
-  return most * (a->kv_heads + 1) * (RECORD + a->head_dim);
+  const int64_t share = a->heads / a->kv_heads, most = (share + level->tile - 1) / level->tile * level->tile;
+  return most * (a->kv_heads + 1) * (RECORD + a->head_dim) + most * a->kv_heads * a->head_dim;
 }
 static int64_t record_floats(const struct context_call *c) { return RECORD + c->attention->head_dim; }
 static float *state_of(const struct context_call *c, int64_t thread) {

@@ -73,8 +73,8 @@ enum { PAGE = 64, BLOCK = 16, MAX_HEAD_DIM = 256 };
  * value[head_dim] at RECORD }. A sum of 0: it has seen nothing. Records of a tile: [KV head][row][head of the group]. */
 enum { RECORD = 16 };
 /* Units `from` .. `to` - 1 of a tile: unit u is KV head u % kv_heads of chunk `chunk` + u / kv_heads, which is the order
- * in memory. Their records are merged into `state` (which has room for one KV head's more), or, if `kept` is set, each
- * unit's are left there one after the other, to be merged later in the same order. */
+ * in memory. Their records are merged into `state` (which has room for one KV head's more and for the tile's queries), or,
+ * if `kept` is set, each unit's are left there one after the other, to be merged later in the same order. */
 struct run {
   struct tile rows;
   int64_t chunk, from, to;
