@@ -12,7 +12,7 @@
 
 /* Queries (heads of one row, or of several rows in a row) that share one reading of a KV head, and how many blocks
  * of positions or vectors of dimensions are summed side by side, so that up to 2 TILE sums are under way. */
-enum { GROUP = TILE };
+enum { GROUP = TILE, LINE = 32 /* halves of a cache line */ };
 #define SIDE_BY_SIDE(group) ((group) * 2 <= TILE ? 4 : 2)
 
 /* where K of one block of 16 positions lies; its V follows it */
@@ -70,7 +70,7 @@ INLINE struct seen seen_of(const struct attention *a, int64_t position, int64_t 
 }
 
 /* scores of `beside` blocks from `block` on: s[i][position]. What is read next may lie in another page, where the
- * hardware does not look: meanwhile the same blocks of the next unit are prefetched, a line for each dimension. */
+ * hardware does not look: the next unit's keys are prefetched while keys are read, and its values while values are. */
 INLINE void score_part(const int group, const int beside, int64_t dim, int64_t block, const float *q, const uint16_t *chunk,
                        const uint16_t *next, float (*s)[PAGE]) {
   const int64_t size = 2 * BLOCK * dim;
@@ -80,7 +80,7 @@ INLINE void score_part(const int group, const int beside, int64_t dim, int64_t b
     for (int64_t d = 0; d < dim; d++) {
       f32v k[4];
       if (v == 0)
-        UNROLL for (int u = 0; u < beside; u++) __builtin_prefetch(next + (block + u) * size + d * 2 * BLOCK, 0, 2);
+        UNROLL for (int u = 0; u < beside; u++) __builtin_prefetch(next + (block + u) * size + d * BLOCK);
       UNROLL for (int u = 0; u < beside; u++) k[u] = load_half(chunk + (block + u) * size + d * BLOCK + LANES * v);
       UNROLL for (int i = 0; i < group; i++)
         UNROLL for (int u = 0; u < beside; u++) sum[i][u] = sum[i][u] + splat(q[d * GROUP + i]) * k[u];
@@ -132,14 +132,16 @@ INLINE void chunk_softmax(const int group, struct seen seen, float (*s)[PAGE], f
 
 /* the values of one chunk, weighted; `beside` vectors of dimensions from d on, into the records of `group` queries */
 INLINE void mix_part(const int group, const int beside, int64_t dim, int64_t d, float (*s)[PAGE], const uint16_t *chunk,
-                     struct seen seen, float *record) {
+                     const uint16_t *next, struct seen seen, float *record) {
   f32v value[GROUP][4];
   UNROLL for (int i = 0; i < group; i++) UNROLL for (int u = 0; u < beside; u++) value[i][u] = (f32v){0};
   for (int64_t from = seen.from, to; from < seen.to; from = to) { /* a block's part */
-    const uint16_t *row = chunk + (from / BLOCK * 2 + 1) * BLOCK * dim + from % BLOCK * dim + d;
+    const int64_t at = (from / BLOCK * 2 + 1) * BLOCK * dim + from % BLOCK * dim + d;
+    const uint16_t *row = chunk + at, *ahead = next + at;
     to = (from / BLOCK + 1) * BLOCK < seen.to ? (from / BLOCK + 1) * BLOCK : seen.to;
-    for (int64_t t = from; t < to; t++, row += dim) {
+    for (int64_t t = from; t < to; t++, row += dim, ahead += dim) {
       f32v x[4];
+      UNROLL for (int u = 0; u < beside; u += LINE / LANES) __builtin_prefetch(ahead + LANES * u);
       UNROLL for (int u = 0; u < beside; u++) x[u] = load_half(row + LANES * u);
       UNROLL for (int i = 0; i < group; i++)
         UNROLL for (int u = 0; u < beside; u++) value[i][u] = value[i][u] + splat(s[i][t]) * x[u];
@@ -158,8 +160,8 @@ INLINE void attend_chunk(const int group, const struct attention *a, const float
   score(group, a, q, chunk, next, seen, s);
   chunk_softmax(group, seen, s, record, RECORD + dim);
   int64_t d = 0;
-  for (; d + beside * LANES <= dim; d += beside * LANES) mix_part(group, beside, dim, d, s, chunk, seen, record);
-  for (; d < dim; d += LANES) mix_part(group, 1, dim, d, s, chunk, seen, record);
+  for (; d + beside * LANES <= dim; d += beside * LANES) mix_part(group, beside, dim, d, s, chunk, next, seen, record);
+  for (; d < dim; d += LANES) mix_part(group, 1, dim, d, s, chunk, next, seen, record);
 }
 typedef void chunk_function(const struct attention *, const float *, const uint16_t *, const uint16_t *, struct seen, float *);
 #define CHUNK_SIZED(name, n)                                                                                           \
@@ -192,7 +194,7 @@ static void merge(const struct attention *a, int64_t queries, const float *recor
   }
 }
 
-/* a tile's queries of one KV head as scoring reads them: [group][dimension][query of the group] */
+/* a tile's queries as scoring reads them: of each KV head [group][dimension][query of the group] */
 INLINE int64_t gathered_floats(int64_t queries, int64_t dim) { return (queries + GROUP - 1) / GROUP * GROUP * dim; }
 static void gather_queries(const struct attention *a, const struct attend_call *c, struct tile rows, float *gathered) {
   const int64_t dim = a->head_dim, share = a->heads / a->kv_heads, queries = rows.count * share;
@@ -233,14 +235,21 @@ static void start_state(const struct attention *a, struct tile rows, float *stat
   }
 }
 
+/* where the keys lie that are read after this unit's: of the next unit, after the last of the tile that follows */
+static const uint16_t *next_unit(const struct attention *a, const struct attend_call *c, const struct run *run, int64_t unit) {
+  const int64_t row = run->rows.first, after = row + run->rows.count;
+  if (++unit < run->to) return block_of(a, c, row, unit % a->kv_heads, (run->chunk + unit / a->kv_heads) * PAGE);
+  const int64_t then = after < c->count ? after : row;
+  return block_of(a, c, then, 0, first_chunk(a, c, then) * PAGE);
+}
+
 static void attend(const struct attention *a, const struct attend_call *c, const struct run *run) {
   const int64_t share = a->heads / a->kv_heads, queries = run->rows.count * share, width = RECORD + a->head_dim;
   float *fresh = run->state + run->rows.count * a->heads * width, *gathered = fresh + queries * width;
   gather_queries(a, c, run->rows, gathered);
   if (!run->kept) start_state(a, run->rows, run->state);
   for (int64_t unit = run->from; unit < run->to; unit++) {
-    const int64_t then = unit + 1 < run->to ? unit + 1 : unit;
-    const uint16_t *next = block_of(a, c, run->rows.first, then % a->kv_heads, (run->chunk + then / a->kv_heads) * PAGE);
+    const uint16_t *next = next_unit(a, c, run, unit);
     float *record = run->kept ? run->kept + (unit - run->from) * queries * width : fresh;
     attend_unit(a, c, run->rows, run->chunk + unit / a->kv_heads, unit % a->kv_heads,
                 gathered + unit % a->kv_heads * gathered_floats(queries, a->head_dim), next, record);

@@ -69,6 +69,12 @@ struct attend_call {
 };
 enum { PAGE = 64, BLOCK = 16, MAX_HEAD_DIM = 256 };
 
+/* the first chunk of which a row sees a place */
+static inline int64_t first_chunk(const struct attention *a, const struct attend_call *rows, int64_t row) {
+  const int64_t unseen = a->window ? rows->position[row] + 1 - a->window : 0;
+  return unseen > 0 ? unseen / PAGE : 0;
+}
+
 /* What one query gathers over one chunk of 64 positions, or over all chunks so far: f32 { maximum, sum, unused ..,
  * value[head_dim] at RECORD }. A sum of 0: it has seen nothing. Records of a tile: [KV head][row][head of the group]. */
 enum { RECORD = 16 };
