@@ -11,9 +11,9 @@
 #include "twofold.h"
 
 /* Queries (heads of one row, or of several rows in a row) that share one reading of a KV head, and how many blocks
- * of positions or vectors of dimensions are summed side by side, so that about TILE sums are under way. */
-enum { GROUP = TILE };
-#define SIDE_BY_SIDE(group) ((group) * 4 <= TILE ? 4 : (group) * 2 <= TILE ? 2 : 1)
+ * of positions or vectors of dimensions are summed side by side, so that up to 2 TILE sums are under way. */
+enum { GROUP = TILE, LINE = 32 /* halves of a cache line */ };
+#define SIDE_BY_SIDE(group) ((group) * 2 <= TILE ? 4 : 2)
 
 /* where K of one block of 16 positions lies; its V follows it */
 INLINE uint16_t *block_of(const struct attention *a, const struct attend_call *c, int64_t row, int64_t kv_head, int64_t position) {
@@ -69,68 +69,83 @@ INLINE struct seen seen_of(const struct attention *a, int64_t position, int64_t 
   return (struct seen){from > 0 ? from : 0, to < PAGE ? to : PAGE};
 }
 
-/* scores of one chunk: s[i][position]; places that are not seen are -infinity. Few queries wait for memory, and what
- * is read next may lie in another page, where the hardware does not look: it is prefetched meanwhile. */
+/* scores of `beside` blocks from `block` on: s[i][position]. What is read next may lie in another page, where the
+ * hardware does not look: the next unit's keys are prefetched while keys are read, and its values while values are. */
+INLINE void score_part(const int group, const int beside, int64_t dim, int64_t block, const float *q, const uint16_t *chunk,
+                       const uint16_t *next, float (*s)[PAGE]) {
+  const int64_t size = 2 * BLOCK * dim;
+  for (int v = 0; v < NV; v++) {
+    f32v sum[GROUP][4];
+    UNROLL for (int i = 0; i < group; i++) UNROLL for (int u = 0; u < beside; u++) sum[i][u] = (f32v){0};
+    for (int64_t d = 0; d < dim; d++) {
+      f32v k[4];
+      if (v == 0)
+        UNROLL for (int u = 0; u < beside; u++) __builtin_prefetch(next + (block + u) * size + d * BLOCK);
+      UNROLL for (int u = 0; u < beside; u++) k[u] = load_half(chunk + (block + u) * size + d * BLOCK + LANES * v);
+      UNROLL for (int i = 0; i < group; i++)
+        UNROLL for (int u = 0; u < beside; u++) sum[i][u] = sum[i][u] + splat(q[d * GROUP + i]) * k[u];
+    }
+    UNROLL for (int i = 0; i < group; i++)
+      UNROLL for (int u = 0; u < beside; u++) store(&s[i][(block + u) * BLOCK + LANES * v], sum[i][u]);
+  }
+}
+
+/* scores of one chunk; places that are not seen are -infinity */
 INLINE void score(const int group, const struct attention *a, const float *q, const uint16_t *chunk, const uint16_t *next,
                   struct seen seen, float (*s)[PAGE]) {
   const int beside = SIDE_BY_SIDE(group);
-  const int64_t dim = a->head_dim, first = seen.from / BLOCK / beside * beside;
-  for (int64_t b = first; b * BLOCK < seen.to; b += beside) {
-    const uint16_t *keys = chunk + b * 2 * BLOCK * dim;
-    for (int v = 0; v < NV; v++) {
-      f32v sum[GROUP][4];
-      UNROLL for (int i = 0; i < group; i++) UNROLL for (int u = 0; u < beside; u++) sum[i][u] = (f32v){0};
-      for (int64_t d = 0; d < dim; d++) {
-        f32v k[4];
-        if (beside > 1 && b == first && v == 0)
-          UNROLL for (int i = 0; i < 4; i++) __builtin_prefetch(next + d * 2 * PAGE + 32 * i, 0, 2);
-        UNROLL for (int u = 0; u < beside; u++) k[u] = load_half(keys + (2 * u * dim + d) * BLOCK + LANES * v);
-        UNROLL for (int i = 0; i < group; i++)
-          UNROLL for (int u = 0; u < beside; u++) sum[i][u] = sum[i][u] + splat(q[i * dim + d]) * k[u];
-      }
-      UNROLL for (int i = 0; i < group; i++)
-        UNROLL for (int u = 0; u < beside; u++) store(&s[i][(b + u) * BLOCK + LANES * v], sum[i][u]);
-    }
-  }
+  const int64_t dim = a->head_dim, first = seen.from / BLOCK, end = (seen.to + BLOCK - 1) / BLOCK;
+  int64_t b = first;
+  for (; b + beside <= end; b += beside) score_part(group, beside, dim, b, q, chunk, next, s);
+  for (; b < end; b++) score_part(group, 1, dim, b, q, chunk, next, s);
   for (int i = 0; i < group; i++) {
     if (a->soft_cap > 0)
       for (int64_t t = first * BLOCK; t < seen.to; t += LANES)
         store(&s[i][t], splat(a->soft_cap) * tanh_of(load(&s[i][t]) / splat(a->soft_cap)));
-    for (int64_t t = 0; t < seen.from; t++) s[i][t] = -__builtin_inff();
-    for (int64_t t = seen.to; t < PAGE; t++) s[i][t] = -__builtin_inff();
+    for (int64_t t = first * BLOCK; t < seen.from; t++) s[i][t] = -__builtin_inff();
+    for (int64_t t = seen.to; t < end * BLOCK; t++) s[i][t] = -__builtin_inff();
   }
 }
 
-/* one chunk's own maximum and sum; s becomes exp(s - maximum), where a block has places that are seen */
-INLINE void chunk_softmax(struct seen seen, float *s, float *top, float *sum) {
-  const int64_t first = seen.from / BLOCK, end = (seen.to + BLOCK - 1) / BLOCK;
-  f32v most = load(s + first * BLOCK), lanes[NV];
-  for (int64_t t = first * BLOCK + LANES; t < end * BLOCK; t += LANES) most = max_of(load(s + t), most);
-  const float m = top_lane(most);
-  for (int v = 0; v < NV; v++) lanes[v] = (f32v){0};
-  for (int64_t b = first; b < end; b++)
-    UNROLL for (int v = 0; v < NV; v++) {
-      f32v p = exp_of(load(s + b * BLOCK + LANES * v) - splat(m));
-      store(s + b * BLOCK + LANES * v, p);
-      lanes[v] = lanes[v] + p;
-    }
-  float flat[PANEL];
-  for (int v = 0; v < NV; v++) store(flat + LANES * v, lanes[v]);
-  *top = m;
-  *sum = tree_sum(flat);
+/* one chunk's maximum and sum for each query; s becomes exp(s - maximum), where a block has places that are seen */
+INLINE void chunk_softmax(const int group, struct seen seen, float (*s)[PAGE], float *record, int64_t width) {
+  const int64_t from = seen.from / BLOCK * BLOCK, to = (seen.to + BLOCK - 1) / BLOCK * BLOCK;
+  float top[GROUP];
+  UNROLL for (int i = 0; i < group; i++) {
+    f32v most = load(s[i] + from);
+    for (int64_t t = from + LANES; t < to; t += LANES) most = max_of(load(s[i] + t), most);
+    top[i] = top_lane(most);
+  }
+  for (int i = 0; i < group; i++) {
+    f32v lanes[NV];
+    for (int v = 0; v < NV; v++) lanes[v] = (f32v){0};
+    for (int64_t t = from; t < to; t += BLOCK)
+      UNROLL for (int v = 0; v < NV; v++) {
+        const f32v p = exp_of(load(s[i] + t + LANES * v) - splat(top[i]));
+        store(s[i] + t + LANES * v, p);
+        lanes[v] = lanes[v] + p;
+      }
+    record[i * width] = top[i];
+    record[i * width + 1] = tree_sum(lanes);
+  }
 }
 
 /* the values of one chunk, weighted; `beside` vectors of dimensions from d on, into the records of `group` queries */
 INLINE void mix_part(const int group, const int beside, int64_t dim, int64_t d, float (*s)[PAGE], const uint16_t *chunk,
-                     struct seen seen, float *record) {
+                     const uint16_t *next, struct seen seen, float *record) {
   f32v value[GROUP][4];
   UNROLL for (int i = 0; i < group; i++) UNROLL for (int u = 0; u < beside; u++) value[i][u] = (f32v){0};
-  for (int64_t t = seen.from; t < seen.to; t++) {
-    const uint16_t *row = chunk + (t / BLOCK * 2 + 1) * BLOCK * dim + t % BLOCK * dim + d;
-    f32v x[4];
-    UNROLL for (int u = 0; u < beside; u++) x[u] = load_half(row + LANES * u);
-    UNROLL for (int i = 0; i < group; i++)
-      UNROLL for (int u = 0; u < beside; u++) value[i][u] = value[i][u] + splat(s[i][t]) * x[u];
+  for (int64_t from = seen.from, to; from < seen.to; from = to) { /* a block's part */
+    const int64_t at = (from / BLOCK * 2 + 1) * BLOCK * dim + from % BLOCK * dim + d;
+    const uint16_t *row = chunk + at, *ahead = next + at;
+    to = (from / BLOCK + 1) * BLOCK < seen.to ? (from / BLOCK + 1) * BLOCK : seen.to;
+    for (int64_t t = from; t < to; t++, row += dim, ahead += dim) {
+      f32v x[4];
+      UNROLL for (int u = 0; u < beside; u += LINE / LANES) __builtin_prefetch(ahead + LANES * u);
+      UNROLL for (int u = 0; u < beside; u++) x[u] = load_half(row + LANES * u);
+      UNROLL for (int i = 0; i < group; i++)
+        UNROLL for (int u = 0; u < beside; u++) value[i][u] = value[i][u] + splat(s[i][t]) * x[u];
+    }
   }
   UNROLL for (int i = 0; i < group; i++)
     UNROLL for (int u = 0; u < beside; u++) store(record + i * (RECORD + dim) + RECORD + d + LANES * u, value[i][u]);
@@ -143,11 +158,10 @@ INLINE void attend_chunk(const int group, const struct attention *a, const float
   const int64_t dim = a->head_dim;
   float s[GROUP][PAGE];
   score(group, a, q, chunk, next, seen, s);
-  for (int i = 0; i < group; i++) chunk_softmax(seen, s[i], record + i * (RECORD + dim), record + i * (RECORD + dim) + 1);
+  chunk_softmax(group, seen, s, record, RECORD + dim);
   int64_t d = 0;
-  for (; d + beside * LANES <= dim; d += beside * LANES) mix_part(group, beside, dim, d, s, chunk, seen, record);
-  if (beside > 1)
-    for (; d < dim; d += LANES) mix_part(group, 1, dim, d, s, chunk, seen, record);
+  for (; d + beside * LANES <= dim; d += beside * LANES) mix_part(group, beside, dim, d, s, chunk, next, seen, record);
+  for (; d < dim; d += LANES) mix_part(group, 1, dim, d, s, chunk, next, seen, record);
 }
 typedef void chunk_function(const struct attention *, const float *, const uint16_t *, const uint16_t *, struct seen, float *);
 #define CHUNK_SIZED(name, n)                                                                                           \
@@ -180,13 +194,23 @@ static void merge(const struct attention *a, int64_t queries, const float *recor
   }
 }
 
+/* a tile's queries as scoring reads them: of each KV head [group][dimension][query of the group] */
+INLINE int64_t gathered_floats(int64_t queries, int64_t dim) { return (queries + GROUP - 1) / GROUP * GROUP * dim; }
+static void gather_queries(const struct attention *a, const struct attend_call *c, struct tile rows, float *gathered) {
+  const int64_t dim = a->head_dim, share = a->heads / a->kv_heads, queries = rows.count * share;
+  for (int64_t h = 0; h < a->kv_heads; h++, gathered += gathered_floats(queries, dim)) {
+    const float *q = c->rotated + (h * c->count + rows.first) * share * dim;
+    for (int64_t i = 0; i < queries; i++, q += dim)
+      for (int64_t d = 0; d < dim; d++) gathered[(i / GROUP * dim + d) * GROUP + i % GROUP] = q[d];
+  }
+}
+
 /* One chunk of one KV head for the rows of a tile. While all rows see the whole chunk they go together; else each row
  * goes by itself. */
 static void attend_unit(const struct attention *a, const struct attend_call *c, struct tile rows, int64_t chunk,
-                        int64_t kv_head, const uint16_t *next, float *record) {
+                        int64_t kv_head, const float *gathered, const uint16_t *next, float *record) {
   const int64_t dim = a->head_dim, share = a->heads / a->kv_heads, *position = c->position + rows.first;
   const uint16_t *keys = block_of(a, c, rows.first, kv_head, chunk * PAGE);
-  const float *q = c->rotated + (kv_head * c->count + rows.first) * share * dim;
   const int whole = seen_of(a, position[0], chunk).to == PAGE && seen_of(a, position[rows.count - 1], chunk).from == 0;
   const int64_t together = whole ? rows.count : 1;
   for (int64_t r = 0; r < rows.count; r += together) {
@@ -194,7 +218,7 @@ static void attend_unit(const struct attention *a, const struct attend_call *c, 
     for (int64_t i = r * share, end = (r + together) * share; i < end; i += GROUP) {
       const int64_t group = end - i < GROUP ? end - i : GROUP;
       float *out = record + i * (RECORD + dim);
-      if (seen.from < seen.to) chunk_of[group](a, q + i * dim, keys, next, seen, out);
+      if (seen.from < seen.to) chunk_of[group](a, gathered + i / GROUP * GROUP * dim + i % GROUP, keys, next, seen, out);
       else for (int64_t j = 0; j < group; j++) out[j * (RECORD + dim) + 1] = 0;
     }
   }
@@ -211,15 +235,24 @@ static void start_state(const struct attention *a, struct tile rows, float *stat
   }
 }
 
+/* where the keys lie that are read after this unit's: of the next unit, after the last of the tile that follows */
+static const uint16_t *next_unit(const struct attention *a, const struct attend_call *c, const struct run *run, int64_t unit) {
+  const int64_t row = run->rows.first, after = row + run->rows.count;
+  if (++unit < run->to) return block_of(a, c, row, unit % a->kv_heads, (run->chunk + unit / a->kv_heads) * PAGE);
+  const int64_t then = after < c->count ? after : row;
+  return block_of(a, c, then, 0, first_chunk(a, c, then) * PAGE);
+}
+
 static void attend(const struct attention *a, const struct attend_call *c, const struct run *run) {
   const int64_t share = a->heads / a->kv_heads, queries = run->rows.count * share, width = RECORD + a->head_dim;
-  float *fresh = run->state + run->rows.count * a->heads * width;
+  float *fresh = run->state + run->rows.count * a->heads * width, *gathered = fresh + queries * width;
+  gather_queries(a, c, run->rows, gathered);
   if (!run->kept) start_state(a, run->rows, run->state);
   for (int64_t unit = run->from; unit < run->to; unit++) {
-    const int64_t then = unit + 1 < run->to ? unit + 1 : unit;
-    const uint16_t *next = block_of(a, c, run->rows.first, then % a->kv_heads, (run->chunk + then / a->kv_heads) * PAGE);
+    const uint16_t *next = next_unit(a, c, run, unit);
     float *record = run->kept ? run->kept + (unit - run->from) * queries * width : fresh;
-    attend_unit(a, c, run->rows, run->chunk + unit / a->kv_heads, unit % a->kv_heads, next, record);
+    attend_unit(a, c, run->rows, run->chunk + unit / a->kv_heads, unit % a->kv_heads,
+                gathered + unit % a->kv_heads * gathered_floats(queries, a->head_dim), next, record);
     if (!run->kept) merge(a, queries, record, run->state + unit % a->kv_heads * queries * width);
   }
 }

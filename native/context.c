@@ -22,10 +22,6 @@ struct layer_work {
   struct split split[MAX_THREADS];
 };
 
-static int64_t first_chunk(const struct context_call *c, int64_t row) {
-  const int64_t unseen = c->attention->window ? c->rows->position[row] + 1 - c->attention->window : 0;
-  return unseen > 0 ? unseen / PAGE : 0;
-}
 static struct tile tile_of(const struct layer_work *w, int64_t i) {
   return (struct tile){w->first[i], w->first[i + 1] - w->first[i]};
 }
@@ -45,15 +41,15 @@ static void cut_tiles(struct layer_work *w) {
   w->first[w->tiles] = (int32_t)rows->count;
   w->begin[0] = 0;
   for (int64_t i = 0; i < w->tiles; i++) {
-    const int64_t chunks = rows->position[w->first[i + 1] - 1] / PAGE + 1 - first_chunk(w->call, w->first[i]);
+    const int64_t chunks = rows->position[w->first[i + 1] - 1] / PAGE + 1 - first_chunk(a, rows, w->first[i]);
     w->begin[i + 1] = w->begin[i] + chunks * a->kv_heads;
   }
 }
 
-/* floats of one thread's state: the records of the largest tile, and one KV head's more */
+/* floats of one thread's state: the records of the largest tile, one KV head's more, and its queries in groups */
 static int64_t state_floats(const struct level *level, const struct attention *a) {
-  const int64_t share = a->heads / a->kv_heads, most = share > level->tile ? share : level->tile;
-  return most * (a->kv_heads + 1) * (RECORD + a->head_dim);
+  const int64_t share = a->heads / a->kv_heads, most = (share + level->tile - 1) / level->tile * level->tile;
+  return most * (a->kv_heads + 1) * (RECORD + a->head_dim) + most * a->kv_heads * a->head_dim;
 }
 static int64_t record_floats(const struct context_call *c) { return RECORD + c->attention->head_dim; }
 static float *state_of(const struct context_call *c, int64_t thread) {
@@ -94,7 +90,7 @@ static void run_tile(const struct layer_work *w, int64_t thread, int64_t i) {
   const struct context_call *c = w->call;
   const int64_t begin = w->begin[i], end = w->begin[i + 1], share = c->attention->heads / c->attention->kv_heads;
   const int64_t from = w->border[thread] > begin ? w->border[thread] : begin, to = w->border[thread + 1] < end ? w->border[thread + 1] : end;
-  struct run run = {tile_of(w, i), first_chunk(c, w->first[i]), from - begin, to - begin, state_of(c, thread), 0};
+  struct run run = {tile_of(w, i), first_chunk(c->attention, c->rows, w->first[i]), from - begin, to - begin, state_of(c, thread), 0};
   for (int64_t s = 0; s < w->splits; s++)
     if (w->split[s].tile == i && from > begin)
       run.kept = kept_of(c, w->split[s].kept + (run.from - w->split[s].unit) * run.rows.count * share);
@@ -105,7 +101,7 @@ static void run_tile(const struct layer_work *w, int64_t thread, int64_t i) {
 /* thread's part of the records of a split tile */
 static void conclude_split(const struct layer_work *w, int64_t thread, const struct split *s) {
   const struct context_call *c = w->call;
-  const struct run run = {tile_of(w, s->tile), first_chunk(c, w->first[s->tile]), s->unit,
+  const struct run run = {tile_of(w, s->tile), first_chunk(c->attention, c->rows, w->first[s->tile]), s->unit,
                           w->begin[s->tile + 1] - w->begin[s->tile], state_of(c, s->owner), kept_of(c, s->kept)};
   const int64_t records = run.rows.count * c->attention->heads;
   c->level->conclude(c->attention, c->rows, &run, records * thread / w->threads, records * (thread + 1) / w->threads);
@@ -131,7 +127,8 @@ EXPORT void tf_context(const struct context_call *call) {
   work.call = call;
   cut_tiles(&work);
   int64_t read = 0;
-  for (int64_t r = 0; r < call->rows->count; r++) read += call->rows->position[r] + 1 - first_chunk(call, r) * PAGE;
+  for (int64_t r = 0; r < call->rows->count; r++)
+    read += call->rows->position[r] + 1 - first_chunk(call->attention, call->rows, r) * PAGE;
   const int alone = read * call->attention->heads < ALONE;
   cut_runs(&work, alone ? 1 : pool_team(call->pool));
   if (alone) run_layer(&work, 0, 1);

@@ -58,7 +58,7 @@ static double logarithm(double x) {
 }
 /* y[0] = log of the sum of exp(x) */
 static void log_sum_exp(const float *x, int64_t width, float *y) {
-  float most = x[0], lanes[PANEL];
+  float most = x[0];
   for (int64_t i = 1; i < width; i++) most = x[i] > most ? x[i] : most;
   f32v sum[NV];
   for (int v = 0; v < NV; v++) sum[v] = (f32v){0};
@@ -67,6 +67,5 @@ static void log_sum_exp(const float *x, int64_t width, float *y) {
     for (int64_t j = 0; j < PANEL; j++) part[j] = i + j < width ? x[i + j] : -__builtin_inff();
     UNROLL for (int v = 0; v < NV; v++) sum[v] = sum[v] + exp_of(load(part + LANES * v) - splat(most));
   }
-  for (int v = 0; v < NV; v++) store(lanes + LANES * v, sum[v]);
-  y[0] = most + (float)logarithm((double)tree_sum(lanes));
+  y[0] = most + (float)logarithm((double)tree_sum(sum));
 }

@@ -5,8 +5,8 @@
 #include "twofold.h"
 
 INLINE float sum_of(const f32v *half) { /* of 32 lanes: the halves added, then the tree */
-  float lanes[PANEL];
-  for (int v = 0; v < NV; v++) store(lanes + LANES * v, half[v] + half[v + NV]);
+  f32v lanes[NV];
+  for (int v = 0; v < NV; v++) lanes[v] = half[v] + half[v + NV];
   return tree_sum(lanes);
 }
 

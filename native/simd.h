@@ -243,7 +243,7 @@ INLINE f32v exp_of(f32v x) {
   return (f32v)(((i32v)p + exponent) & in);
 }
 
-/* ---- across lanes, where the order does not matter. SWAP: lanes i and i ^ apart change places. */
+/* ---- across lanes: those LANES / 2 apart are joined first, then half as far. SWAP: lanes i and i ^ apart change places. */
 #if LANES == 16
 #define SWAP(v, apart)                                                                                          \
   __builtin_shufflevector(v, v, 0 ^ apart, 1 ^ apart, 2 ^ apart, 3 ^ apart, 4 ^ apart, 5 ^ apart, 6 ^ apart,      \
@@ -258,13 +258,16 @@ INLINE f32v exp_of(f32v x) {
 #define ACROSS(v, join) v = join(v, SWAP(v, 2)); v = join(v, SWAP(v, 1))
 #endif
 INLINE i32v plus(i32v a, i32v b) { return a + b; }
+INLINE f32v sum_of_two(f32v a, f32v b) { return a + b; }
 INLINE float top_lane(f32v v) { ACROSS(v, max_of); return v[0]; }
 INLINE int32_t lane_sum(i32v v) { ACROSS(v, plus); return v[0]; }
 
 /* ---- the one tree that sums 16 lanes: 8 apart, 4, 2, 1 */
-INLINE float tree_sum(const float *lanes) {
-  float a[8];
-  for (int i = 0; i < 8; i++) a[i] = lanes[i] + lanes[i + 8];
-  for (int i = 0; i < 4; i++) a[i] = a[i] + a[i + 4];
-  return (a[0] + a[2]) + (a[1] + a[3]);
+INLINE float tree_sum(const f32v *lanes) {
+  f32v a[NV];
+  for (int v = 0; v < NV; v++) a[v] = lanes[v];
+  for (int apart = NV / 2; apart; apart /= 2)
+    for (int v = 0; v < apart; v++) a[v] = a[v] + a[v + apart];
+  ACROSS(a[0], sum_of_two);
+  return a[0][0];
 }

@@ -69,12 +69,18 @@ struct attend_call {
 };
 enum { PAGE = 64, BLOCK = 16, MAX_HEAD_DIM = 256 };
 
+/* the first chunk of which a row sees a place */
+static inline int64_t first_chunk(const struct attention *a, const struct attend_call *rows, int64_t row) {
+  const int64_t unseen = a->window ? rows->position[row] + 1 - a->window : 0;
+  return unseen > 0 ? unseen / PAGE : 0;
+}
+
 /* What one query gathers over one chunk of 64 positions, or over all chunks so far: f32 { maximum, sum, unused ..,
  * value[head_dim] at RECORD }. A sum of 0: it has seen nothing. Records of a tile: [KV head][row][head of the group]. */
 enum { RECORD = 16 };
 /* Units `from` .. `to` - 1 of a tile: unit u is KV head u % kv_heads of chunk `chunk` + u / kv_heads, which is the order
- * in memory. Their records are merged into `state` (which has room for one KV head's more), or, if `kept` is set, each
- * unit's are left there one after the other, to be merged later in the same order. */
+ * in memory. Their records are merged into `state` (which has room for one KV head's more and for the tile's queries), or,
+ * if `kept` is set, each unit's are left there one after the other, to be merged later in the same order. */
 struct run {
   struct tile rows;
   int64_t chunk, from, to;
