@@ -8,7 +8,7 @@ from twofold.config import Settings
 from twofold.engine.assemble import Ready, open_engine
 from twofold.engine.generate import Generation, Limits
 from twofold.engine.sampling import Sampling
-from twofold.model.chat import Message
+from twofold.model.chat import ChatTemplate, Message
 from twofold.processor.spawn import SpawnedWeights, weights_command
 
 TOKENS = 64
@@ -31,11 +31,11 @@ Answers = dict[tuple[str, int], tuple[list[int], str]]
 
 def answers(ready: Ready) -> Answers:
     """(tokens, digest of the logits) of every prompt under every sampling."""
-    assert ready.template is not None
+    template = ChatTemplate.of(ready.tokenizer.data)
     found = {}
     for name, sampling in SAMPLINGS.items():
         for i, prompt in enumerate(PROMPTS):
-            ids = ready.tokenizer.encode(ready.template.render([Message("user", prompt)]), add_bos=False)
+            ids = ready.tokenizer.encode(template.render([Message("user", prompt)]), add_bos=False)
             session = ready.engine.open()
             generation = Generation(ready.engine, session, ready.tokenizer, sampling, Limits(TOKENS, ignore_end=True))
             list(generation.run(ids))

@@ -37,7 +37,7 @@ def test_ctrl_c_ends_a_run_at_once(flags: Sequence[str], long: Path) -> None:
         assert interrupted(running).code == INTERRUPTED
 
 
-@pytest.mark.parametrize("imported", ["typer", "rich.progress", "numpy", "tokenizers", "jinja2"])
+@pytest.mark.parametrize("imported", ["typer", "msgspec", "numpy", "tokenizers", "jinja2"])
 def test_ctrl_c_while_the_command_loads_ends_it_without_a_traceback(imported: str, long: Path) -> None:
     telling = (COMMAND[0], "-X", "importtime", *COMMAND[1:])
     with start("run", long, "hello", *ENDLESS, command=telling) as running:

@@ -17,6 +17,7 @@ def test_the_list_of_verbs_says_of_each_what_the_verb_says_of_itself(name: str) 
 @pytest.mark.parametrize(
     ("arguments", "unwanted"),
     [
+        (["run", "--raw", "there-is-no-such-model", "Hi"], {"rich", "jinja2", "twofold.link.shm", "twofold.link.tcp"}),
         (["--version"], {"numpy", "tokenizers", "jinja2"}),
         (["--help"], {"numpy", "tokenizers", "jinja2"}),
         (["list"], {"numpy", "tokenizers", "jinja2"}),

@@ -1,21 +1,26 @@
 """A bar is drawn for what takes over a second, and for nothing sooner."""
 
 import io
+import sys
 
 import pytest
-from rich.console import Console
 
 from twofold.cli import show
 from twofold.cli.show import ShownProgress
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What a terminal is sent."""
-    sent = io.StringIO()
-    monkeypatch.setattr(
-        show, "Console", lambda **_: Console(file=sent, force_terminal=True, color_system=None, width=100)
-    )
+    sent = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
     return sent
 
 
@@ -25,6 +30,7 @@ def test_a_bar_with_bytes_is_drawn_from_one_second_on(
 ) -> None:
     now = 100.0
     monkeypatch.setattr(show, "_now", lambda: now)
+    monkeypatch.setattr(sys, "stderr", terminal)  # here, as pytest puts its own in place before every test
     with ShownProgress() as progress:
         progress("load", 0, 4_000_000)
         assert terminal.getvalue() == ""
@@ -36,7 +42,7 @@ def test_a_bar_with_bytes_is_drawn_from_one_second_on(
 
 def test_a_packed_file_of_no_use_is_told_where_no_bar_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = io.StringIO()
-    monkeypatch.setattr(show, "Console", lambda **_: Console(file=sent, width=100))
+    monkeypatch.setattr(sys, "stderr", sent)
     with ShownProgress() as progress:
         progress("stale", 0, 0)
         progress("load", 1, 2)

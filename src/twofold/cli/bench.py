@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from twofold.cache.pages import PAGE_POSITIONS
-from twofold.cli import options, show
+from twofold.cli import drawn, options, show
 from twofold.config import Settings
 from twofold.engine import measure, measure_kernels
 from twofold.engine.assemble import load_weights, open_checkpoint, open_engine
@@ -141,4 +141,4 @@ def _print(figures: list[Figure], backend: Native, json: bool) -> None:
         share = f"{figure.share_of_limit:.2f} of {figure.limit}" if figure.share_of_limit else ""
         values = (figure.median, min(figure.rounds), max(figure.rounds))
         table.add_row(figure.what, *(show.quantity(value, figure.unit) for value in values), share)
-    show.render(table)
+    drawn.render(table)

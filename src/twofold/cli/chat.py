@@ -15,7 +15,7 @@ from twofold.engine.engine import Session
 from twofold.engine.generate import Generation, Limits
 from twofold.engine.sampling import Sampling
 from twofold.errors import RequestError
-from twofold.model.chat import Message
+from twofold.model.chat import ChatTemplate, Message
 
 HELP = "Type a message and Enter; /reset forgets the conversation, /exit or Ctrl-D ends it, Ctrl-C stops an answer."
 
@@ -44,7 +44,7 @@ def chat(
         open_engine(model, settings, split=split, progress=progress) as ready,
     ):
         progress.finish()
-        if ready.template is None:
+        if ready.tokenizer.data.chat_template is None:
             raise RequestError("this model has no chat template, so it cannot hold a conversation; use twofold run")
         show.note(HELP)
         Conversation(ready, sampling, limits).hold()
@@ -55,6 +55,7 @@ class Conversation:
 
     def __init__(self, ready: Ready, sampling: Sampling, limits: Limits) -> None:
         self.ready, self.sampling, self.limits = ready, sampling, limits
+        self.template = ChatTemplate.of(ready.tokenizer.data)
         self.messages: list[Message] = []
         self.session: Session = ready.engine.open()
 
@@ -98,9 +99,7 @@ class Conversation:
 
     def _new_tokens(self) -> list[int]:
         """What of the conversation the session has not seen; what it saw and is no longer part of it is rewound."""
-        template = self.ready.template
-        assert template is not None
-        ids = self.ready.tokenizer.encode(template.render(self.messages), add_bos=False)
+        ids = self.ready.tokenizer.encode(self.template.render(self.messages), add_bos=False)
         seen = self.session.tokens
         same = next((i for i, (a, b) in enumerate(zip(ids, seen, strict=False)) if a != b), min(len(ids), len(seen)))
         same = min(same, len(ids) - 1)

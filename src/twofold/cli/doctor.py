@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from twofold import __version__
-from twofold.cli import options, show
+from twofold.cli import drawn, options, show
 from twofold.config import config_file, read_settings
 from twofold.engine import measure
 from twofold.engine.machine import memory, processor
@@ -33,7 +33,7 @@ def doctor(json: options.Json = False) -> None:
     table = Table(show_header=False, box=None)
     for name, value in findings.items():
         table.add_row(name.replace("_", " "), escape(_shown(value)))
-    show.render(table)
+    drawn.render(table)
 
 
 def _shown(value: object) -> str:

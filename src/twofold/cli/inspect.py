@@ -5,7 +5,7 @@ from itertools import groupby
 from rich.markup import escape
 from rich.table import Table
 
-from twofold.cli import options, show
+from twofold.cli import drawn, options, show
 from twofold.engine.assemble import open_checkpoint
 from twofold.errors import one_line
 from twofold.model.anatomy import Anatomy, SegmentRow, anatomy
@@ -25,7 +25,7 @@ def inspect(model: options.Model = options.DEFAULT_MODEL, json: options.Json = F
 
 def _print(found: Anatomy) -> None:
     totals = found.totals
-    show.render(
+    drawn.render(
         f"[bold]{escape(one_line(found.name))}[/bold]  "
         f"family {found.family}, numerics {found.numerics}, digest {found.digest[:16]}",
         f"{totals.parameters / 1e6:,.1f} M parameters in {bytes_text(totals.weight_bytes)} of weight memory; "

@@ -3,7 +3,7 @@
 from rich.markup import escape
 from rich.table import Table
 
-from twofold.cli import options, show
+from twofold.cli import drawn, options, show
 from twofold.store.models import Model, list_models
 from twofold.units import bytes_text
 
@@ -25,7 +25,7 @@ def list_(json: options.Json = False) -> None:
     table = Table("name", "model", "size", "here", box=None)
     for m in models:
         table.add_row(m.name, m.title, bytes_text(m.size_bytes), _state(m))
-    show.render(table)
+    drawn.render(table)
 
 
 def _state(model: Model) -> str:

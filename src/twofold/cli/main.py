@@ -8,7 +8,6 @@ import sys
 from typing import Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from twofold import __version__
@@ -124,7 +123,7 @@ def _exit_code() -> int:
     except UsageError as error:
         return _told(_usage(error))
     except (KeyboardInterrupt, typer.Abort):
-        Console(stderr=True).print()
+        show.note("")
         return INTERRUPTED
     except show.OutputClosed:
         _discard_output()
@@ -136,7 +135,7 @@ def _exit_code() -> int:
 
 def _told(error: TwofoldError) -> int:
     """Say the error, on one line; its exit code."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"twofold: {one_line(str(error))}", markup=False)
+    show.note(f"twofold: {one_line(str(error))}")
     return error.exit_code
 
 

@@ -1,5 +1,6 @@
 """`twofold run`: one prompt, one answer."""
 
+import importlib
 import os
 import sys
 from typing import Annotated
@@ -11,7 +12,6 @@ from twofold.engine.assemble import Ready, open_engine
 from twofold.engine.generate import Generation, Limits, Timings
 from twofold.engine.sampling import Sampling
 from twofold.errors import RequestError
-from twofold.model.chat import Message
 from twofold.store.catalogue import BY_NAME
 from twofold.units import MIB, bytes_text
 
@@ -108,12 +108,12 @@ def prompt_tokens(ready: Ready, text: str, *, system: str | None, raw: bool) -> 
         raise RequestError(
             f"the prompt has {len(text)} letters, far more than a context of {most} positions holds; shorten it"
         )
-    if ready.template is None or raw:
+    if raw or ready.tokenizer.data.chat_template is None:
         if system is not None:
             raise RequestError("a system message needs a chat template; this model has none, or --raw turns it off")
         return ready.tokenizer.encode(text)
-    messages = [Message("system", system)] if system is not None else []
-    return ready.tokenizer.encode(ready.template.render([*messages, Message("user", text)]), add_bos=False)
+    first_turn = importlib.import_module("twofold.cli.first_turn").first_turn
+    return ready.tokenizer.encode(first_turn(ready.tokenizer.data, text, system), add_bos=False)
 
 
 def _stream(generation: Generation, ids: list[int]) -> None:

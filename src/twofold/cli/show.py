@@ -1,13 +1,16 @@
-"""What the verbs show while they work: progress on standard error, answers on standard output."""
+"""What the verbs show while they work: progress on standard error, answers on standard output.
 
+What is drawn is in `drawn.py`, imported with the first bar or by the verbs that show tables.
+"""
+
+import contextlib
+import importlib
 import sys
 from time import monotonic as _now
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from twofold.errors import DeviceError
 
@@ -23,7 +26,6 @@ STAGES = {
     "start": "starting the weight processor",
 }
 ALWAYS = frozenset({"download", "damaged", "wait", "stale"})  # told even where no bar can be drawn
-TABLE_WIDTH = 132  # columns
 PATIENCE_SECONDS = 1.0  # what is over sooner needs no bar
 
 
@@ -35,10 +37,9 @@ class ShownProgress:
     """A progress callback: a bar on a terminal once something takes a while, a line a stage elsewhere."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True)
         self._quiet = quiet
-        self._bar: Progress | None = None
-        self._task: Any = None
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._bar: Any = None  # a drawn.Bar
         self._stage = ""
         self._since = 0.0
 
@@ -49,26 +50,17 @@ class ShownProgress:
         if stage != self._stage:
             self._stage, self._since = stage, _now()
             self._stop()
-            if not self._console.is_terminal and stage in ALWAYS:
-                self._console.print(f"{STAGES.get(stage, stage)} …", markup=False, highlight=False)
-        if self._console.is_terminal:
+            if not self._terminal and stage in ALWAYS:
+                note(f"{STAGES.get(stage, stage)} …")
+        if self._terminal:
             self._draw(stage, done, total)
 
     def _draw(self, stage: str, done: int, total: int) -> None:
         if self._bar is None:
             if stage not in ALWAYS and _now() - self._since < PATIENCE_SECONDS:
                 return
-            columns = (
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(),
-                DownloadColumn(),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns, console=self._console, transient=True)
-            self._bar.start()
-            self._task = self._bar.add_task(STAGES.get(stage, stage), total=total or None)
-        self._bar.update(self._task, completed=done, total=total or None)
+            self._bar = importlib.import_module("twofold.cli.drawn").Bar(STAGES.get(stage, stage))
+        self._bar.update(done, total)
 
     def _stop(self) -> None:
         if self._bar is not None:
@@ -99,17 +91,6 @@ def write(text: str) -> None:
         raise OutputClosed from None
 
 
-def render(*parts: RenderableType) -> None:
-    """Tables and marked-up text to standard output, wide enough where no terminal sets the width."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, TABLE_WIDTH)
-    with console.capture() as captured:
-        for part in parts:
-            console.print(part)
-    write(captured.get())
-
-
 QUANTITIES = {  # unit of a figure: (what people read, how many of it)
     "bytes_per_second": ("GB/s", 1e9),
     "multiplications_per_second": ("GMAC/s", 1e9),
@@ -126,8 +107,11 @@ def quantity(value: float, unit: str) -> str:
 
 
 def note(text: str) -> None:
-    """A line to standard error."""
-    Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False)
+    """A line to standard error, if anybody is there to read it."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
 
 
 def write_json(value: object) -> None:

@@ -17,7 +17,6 @@ from twofold.link.base import Connection
 from twofold.memory.context import ContextMemory
 from twofold.memory.map import MemoryMap
 from twofold.memory.weight import WeightMemory
-from twofold.model.chat import ChatTemplate
 from twofold.model.checkpoint import Checkpoint
 from twofold.model.tokenizer import Tokenizer, TokenizerData
 from twofold.processor.spawn import SpawnedWeights, weights_command
@@ -34,11 +33,10 @@ ASK_DEADLINE = Seconds(30.0)
 
 @dataclass
 class Ready:
-    """An engine that can be used, with the tokenizer and chat template of its model."""
+    """An engine that can be used, with the tokenizer of its model."""
 
     engine: Engine
     tokenizer: Tokenizer
-    template: ChatTemplate | None
 
 
 def open_checkpoint(name: str, progress: Progress) -> Checkpoint:
@@ -114,8 +112,7 @@ def _ready(
     memory_map.check()
     context = ContextMemory(connection.manifest, backend, positions=settings.context)
     stack.callback(context.shutdown)
-    template = ChatTemplate.of(tokenizer.data) if tokenizer.data.chat_template else None
-    return Ready(Engine(Caller(memory_map), context), tokenizer, template)
+    return Ready(Engine(Caller(memory_map), context), tokenizer)
 
 
 def _spawned(stack: contextlib.ExitStack, model: str, settings: Settings, progress: Progress) -> Connection:

@@ -1,7 +1,13 @@
-"""Links: `connect` and `listen`, by scheme. Start in `base.py`."""
+"""Links: `connect` and `listen`, by scheme. Start in `base.py`.
+
+The files of shm:// and tcp:// are imported by name when an address asks for one: a model in one process needs neither.
+"""
+
+import importlib
+from typing import Any
 
 from twofold.errors import ConfigurationError
-from twofold.link import inproc, shm, tcp
+from twofold.link import inproc
 from twofold.link.base import HANDSHAKE_SECONDS, Connection, Listener, Service, parse
 from twofold.units import Seconds
 from twofold.wire.message import Hello
@@ -25,11 +31,12 @@ def connect(
         case "inproc" if service is not None:
             return inproc.connect(service, Hello(digest=digest))
         case "shm":
-            return shm.connect(address, Hello(digest=digest, shared_memory=True), deadline)
+            connection: Connection = _named("shm").connect(address, Hello(digest=digest, shared_memory=True), deadline)
         case "tcp":
-            return tcp.connect(address, Hello(digest=digest), deadline)
+            connection = _named("tcp").connect(address, Hello(digest=digest), deadline)
         case _:
             raise ConfigurationError(f"cannot connect to '{url}'; use shm://NAME or tcp://127.0.0.1:PORT")
+    return connection
 
 
 def listen(url: str) -> Listener:
@@ -37,8 +44,14 @@ def listen(url: str) -> Listener:
     address = parse(url)
     match address.scheme:
         case "shm":
-            return shm.ShmListener(address)
+            listener: Listener = _named("shm").ShmListener(address)
         case "tcp":
-            return tcp.TcpListener(address)
+            listener = _named("tcp").TcpListener(address)
         case _:
             raise ConfigurationError(f"cannot listen at '{url}'; use shm://NAME or tcp://127.0.0.1:PORT")
+    return listener
+
+
+def _named(scheme: str) -> Any:
+    """The module of a scheme, with its `connect` and its listener."""
+    return importlib.import_module(f"twofold.link.{scheme}")

@@ -11,6 +11,8 @@ Sources: GGUF specification, section "Tokenizer"; Radford et al. 2019 (GPT-2), b
 """
 
 import codecs
+import itertools
+import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -87,7 +89,8 @@ class TokenizerData(msgspec.Struct, frozen=True):
 
     def pairs(self) -> list[tuple[str, str]]:
         """The merges, each as its two tokens, best first."""
-        return _pairs(self.merges)
+        parts = _parts(self.merges)
+        return list(zip(parts[::2], parts[1::2], strict=True))
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, object]) -> "TokenizerData":
@@ -117,9 +120,9 @@ class TokenizerData(msgspec.Struct, frozen=True):
         )
 
 
-def _pairs(merges: list[str]) -> list[Any]:
-    """The merges split at their spaces: pairs, where every merge is sound."""
-    return [tuple(merge.split(" ")) for merge in merges]
+def _parts(merges: list[str]) -> list[str]:
+    """What stands between the spaces of all merges: their tokens in pairs, where every merge has one space."""
+    return " ".join(merges).split(" ") if merges else []
 
 
 _REMEDY = "fetch the model again or convert it with a current converter"
@@ -147,9 +150,10 @@ def _check(data: TokenizerData) -> None:
     vocabulary = frozenset(data.tokens)
     _check_tokens(data, vocabulary)
     _check_ids(data)
-    pairs = _pairs(data.merges)
-    named = {token for pair in pairs for token in pair}.union(map("".join, pairs))
-    if any(len(pair) != 2 for pair in pairs) or not named <= vocabulary:
+    parts = _parts(data.merges)
+    pairs_all = set(map(str.count, data.merges, itertools.repeat(" "))) <= {1}
+    named = itertools.chain(parts, map(operator.add, parts[::2], parts[1::2]))
+    if not pairs_all or not vocabulary.issuperset(named):
         _refuse_merge(data.merges, vocabulary)
 
 
@@ -182,9 +186,9 @@ def _check_tokens(data: TokenizerData, vocabulary: frozenset[str]) -> None:
         raise ModelError(f"the tokenizer has the token {twice[:60]!r} twice; {_REMEDY}")
     if "" in vocabulary:
         raise ModelError(f"token {data.tokens.index('')} of the tokenizer is empty; {_REMEDY}")
-    for i, token in enumerate(data.tokens):
-        if not token.isascii() and not _is_unicode(token):
-            raise ModelError(f"token {i} of the tokenizer is not Unicode text; {_REMEDY}")
+    if not _is_unicode("".join(data.tokens)):
+        i = next(i for i, token in enumerate(data.tokens) if not _is_unicode(token))
+        raise ModelError(f"token {i} of the tokenizer is not Unicode text; {_REMEDY}")
     unknown_types = set(data.token_types) - _TYPES
     if unknown_types:
         kind = min(unknown_types)
@@ -224,7 +228,7 @@ class Tokenizer:
         self.end_ids = frozenset(end_ids)  # a reply is complete at any of these
         self.special_ids = frozenset(i for i, kind in enumerate(data.token_types) if kind in _SPECIAL)
         bpe = models.BPE(
-            vocab={token: i for i, token in enumerate(data.tokens)},
+            vocab=dict(zip(data.tokens, range(self.vocab_size), strict=True)),
             merges=data.pairs(),
             ignore_merges=PRE_TOKENIZERS[data.pre].whole_words,
         )
