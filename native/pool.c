@@ -6,8 +6,8 @@
  *
  * Waiting spins briefly (the next job of a token comes within microseconds), then sleeps on a futex, so an idle pool
  * uses no processor and a busy neighbour is not fought. Where a neighbour has the processor of one thread, all the
- * others wait for that thread; so a thread that came late because it had no processor makes the team smaller by one for
- * a while. Results do not depend on the size of the team. */
+ * others wait for that thread; so a thread that came late because it had no processor moves to another one, and if that
+ * happens twice within a second, the team is made smaller by one for a while. Results do not depend on the size of the team. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <limits.h>
@@ -23,7 +23,7 @@
 #include "twofold.h"
 
 enum { SPINS = 2000, MAX_THREADS = 255 };
-enum { LATE_NS = 500000, REST_NS = 100000000, LONGEST_REST_NS = 1600000000 };
+enum { LATE_NS = 500000, REST_NS = 100000000, RECENT_NS = 1000000000, LONGEST_REST_NS = 1600000000 };
 
 struct signal {
   _Alignas(128) atomic_uint value;
@@ -38,6 +38,7 @@ struct pool {
   void *argument;
   int threads, stop;
   int taking_part;                /* in the job under way */
+  int64_t late_ns;                /* when a thread was last late */
   int64_t rest_until_ns, rest_ns; /* until then the team stays as small as it is; the length of that rest */
   pthread_t handle[MAX_THREADS];
   struct worker { struct pool *pool; int thread; } worker[MAX_THREADS];
@@ -120,9 +121,11 @@ int pool_team(const struct pool *p) { return (int)atomic_load_explicit(&p->team.
 static void choose_team(struct pool *p) {
   const int team = pool_team(p);
   if (atomic_load_explicit(&p->kept_waiting, memory_order_relaxed)) {
-    const int64_t now = now_ns();
+    const int64_t now = now_ns(), since = now - p->late_ns;
     const int soon = now - p->rest_until_ns < REST_NS; /* after the last rest */
     atomic_store(&p->kept_waiting, 0);
+    p->late_ns = now;
+    if (since > RECENT_NS) return; /* once may be chance: two of us on one processor, and one has moved */
     p->rest_ns = !soon ? REST_NS : p->rest_ns * 2 < LONGEST_REST_NS ? p->rest_ns * 2 : LONGEST_REST_NS;
     p->rest_until_ns = now + p->rest_ns;
     if (team > 1) announce(&p->team, (unsigned)team - 1);
