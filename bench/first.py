@@ -21,6 +21,7 @@ from twofold.engine.assemble import Ready, open_engine
 from twofold.engine.machine import stamp
 from twofold.kernels.native import Native, physical_cores
 from twofold.processor.spawn import SpawnedWeights, weights_command
+from twofold.store.progress import silent
 from twofold.store.pull import ensure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,23 +29,19 @@ PROMPT, GENERATED, PREFILL = 12, 128, 700
 Samples = dict[str, dict[str, list[float]]]
 
 
-def quiet(stage: str, done: int, total: int) -> None:
-    """No progress is shown."""
-
-
 @contextlib.contextmanager
 def three_ways(path: Path) -> Iterator[dict[str, Ready]]:
     """The same model three times: all threads in process; else one thread a side."""
     threads = max(1, physical_cores() - 1)
     with contextlib.ExitStack() as stack:
-        ways = {"in process": stack.enter_context(open_engine(str(path), Settings(), split=False, progress=quiet))}
+        ways = {"in process": stack.enter_context(open_engine(str(path), Settings(), split=False, progress=silent))}
         ways["in process, 1 thread"] = stack.enter_context(
-            open_engine(str(path), Settings(threads=1), split=False, progress=quiet)
+            open_engine(str(path), Settings(threads=1), split=False, progress=silent)
         )
         for name, url in (("shm", None), ("tcp", "tcp://127.0.0.1:0")):
             child = stack.enter_context(SpawnedWeights(weights_command(path, listen=url, threads=threads)))
             ways[name] = stack.enter_context(
-                open_engine(None, Settings(weights=child.url, threads=1), split=False, progress=quiet)
+                open_engine(None, Settings(weights=child.url, threads=1), split=False, progress=silent)
             )
         yield ways
 

@@ -8,7 +8,6 @@
 
 enum { ALONE = 4096 }; /* below this many positions read, waking threads costs more than it saves */
 enum { MAX_ROWS = 1024 }; /* of one call; kernels/native.py asks for no more */
-enum { MAX_THREADS = 256 };
 
 /* A tile of several threads: `owner` is the first of them; what the others keep begins at record `kept`. */
 struct split { int64_t tile, owner, unit, kept; };

@@ -50,7 +50,7 @@ EXPORT const struct level *tf_level(const char *name) {
   for (int i = 0; i < n; i++) if (!strcmp(found[i]->name, name)) return found[i];
   return 0;
 }
-struct limit_call { const struct level *level; const char *data; int64_t amount, done[256]; };
+struct limit_call { const struct level *level; const char *data; int64_t amount, done[MAX_THREADS]; };
 static void run_read(void *argument, int thread, int threads) {
   struct limit_call *c = argument;
   const int64_t from = c->amount / threads / 4096 * 4096 * thread, each = c->amount / threads / 4096 * 4096;

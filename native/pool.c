@@ -22,7 +22,7 @@
 #include <unistd.h>
 #include "twofold.h"
 
-enum { SPINS = 2000, MAX_THREADS = 255 };
+enum { SPINS = 2000 };
 enum { LATE_NS = 500000, REST_NS = 100000000, RECENT_NS = 1000000000, LONGEST_REST_NS = 1600000000 };
 
 struct signal {

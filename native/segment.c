@@ -2,9 +2,9 @@
  * the caller's rows or scratch.
  *
  * Threads share a step out by rows or by columns of what it makes, in units of 32 columns, so their number never
- * changes a bit. Neighbouring steps by columns of one width are done together, a few units after the other, so that what a matrix
- * product makes is still in the cache for the steps that follow it. `waits` marks the steps that need what others made
- * (kernels/lowering.py). */
+ * changes a bit. Neighbouring steps by columns of one width are done together, a few units after the other, so that
+ * what a matrix product makes is still in the cache for the steps that follow it. `waits` marks the steps that need
+ * what others made (kernels/lowering.py). */
 #include "twofold.h"
 
 enum { PART = 4 }; /* units of columns that go through neighbouring steps together */

@@ -63,15 +63,6 @@ INLINE float half_to_float(uint16_t h) {
   a.u |= (uint32_t)(h & 0x8000) << 16;
   return a.f;
 }
-INLINE uint16_t float_to_half(float x) {
-  union { float f; uint32_t u; } a = {x}, magic = {.u = 126u << 23};
-  uint32_t sign = a.u & 0x80000000u, out;
-  a.u ^= sign;
-  if (a.u >= 143u << 23) out = a.u > 255u << 23 ? 0x7e00 : 0x7c00;
-  else if (a.u < 113u << 23) { a.f += magic.f; out = a.u - magic.u; }
-  else out = (a.u + 0xc8000fffu + ((a.u >> 13) & 1)) >> 13;
-  return (uint16_t)(out | sign >> 16);
-}
 INLINE f32v load_half(const uint16_t *p) {
 #if defined(__F16C__) && LANES == 16
   return (f32v)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));

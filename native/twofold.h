@@ -117,6 +117,7 @@ struct level {
 /* A pool of threads: job(argument, thread, threads) runs once on each; the caller is thread 0. */
 struct pool;
 typedef void job(void *argument, int thread, int threads);
+enum { MAX_THREADS = 255 }; /* of a pool */
 struct pool *tf_pool_new(int threads);
 void tf_pool_free(struct pool *pool);
 int pool_team(const struct pool *pool); /* how many threads the next job gets */

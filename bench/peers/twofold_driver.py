@@ -19,14 +19,11 @@ from twofold.engine.assemble import Ready, open_checkpoint, open_engine
 from twofold.engine.measure import Figure, Limits
 from twofold.kernels.native import Native
 from twofold.model.anatomy import Anatomy, anatomy
+from twofold.store.progress import silent
 
 PROMPT, STREAMS, LONGEST = 12, 32, 1024
 LIMIT_ROUNDS = 3
 Answer = dict[str, object]
-
-
-def quiet(stage: str, done: int, total: int) -> None:
-    """No progress is shown."""
 
 
 class Model:
@@ -72,11 +69,11 @@ def answer(figure: Figure, bounds: Limits) -> Answer:
 @contextlib.contextmanager
 def opened(name: str, threads: int) -> Iterator[Model]:
     """The model by its catalogue name or path."""
-    with open_checkpoint(name, quiet) as checkpoint:
+    with open_checkpoint(name, silent) as checkpoint:
         parts = anatomy(checkpoint.model, checkpoint.tensor)
     settings = Settings(threads=threads, context=STREAMS * (PROMPT + PAGE_POSITIONS + LONGEST))
     backend = Native(threads=threads)
-    with open_engine(name, settings, split=False, progress=quiet) as ready:
+    with open_engine(name, settings, split=False, progress=silent) as ready:
         yield Model(ready, parts, backend)
     backend.close()
 

@@ -23,7 +23,7 @@ HARD_TEXT: dict[str, str] = {
     "newlines": "\n\n\n a\n \n  b \n\n\r\n\r\n\r c\n",
     "carriage returns": "line one\r\nline two\r\n\r\n\tline three\r",
     "tabs": "\t\tif x:\n\t\t\treturn\ty \t \t\n",
-    "python": "def f(x: int = 0) -> str:\n    return f'{x!r:>10}' if x else \"\"  # TODO\n\n\n    @a.b\n",
+    "python": "def f(x: int = 0) -> str:\n    return f'{x!r:>10}' if x else \"\"  # NOTE\n\n\n    @a.b\n",
     "c": '#include <stdio.h>\nint main(void){for(int i=0;i<10;++i)printf("%d\\n",i&1?~i:-i);}//\n',
     "markup": '<a href="x?y=1&amp;z=2">\n<!-- c --></a>```json\n{"k": [null, true, 1.0e+5]}\n```',
     "formulae": "∀x∈ℝ: ⌈x⌉ = −⌊−x⌋, α ∧ ¬β ⇒ ∑ᵢ aᵢ² ≤ ‖a‖₂ → ∞ 𝔸𝕓𝒸",

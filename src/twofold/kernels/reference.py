@@ -25,6 +25,7 @@ from twofold.model.operations import (
     RMSNorm,
     SwiGLU,
     Top,
+    WeightlessOperation,
     WeightOperation,
     weight_of,
 )
@@ -81,7 +82,7 @@ class ReferenceWeights:
                 return _weightless(operation, values)
 
 
-def _weightless(operation: SwiGLU | GeGLU | Add | Top | Gather | LogSumExp, values: dict[str, F32]) -> F32:
+def _weightless(operation: WeightlessOperation, values: dict[str, F32]) -> F32:
     match operation:
         case SwiGLU():
             return arithmetic.swiglu(values[operation.gate], values[operation.up])

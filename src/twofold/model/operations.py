@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 
 class Side(Enum):
@@ -129,7 +130,8 @@ class LogSumExp(msgspec.Struct, frozen=True, tag=True):
 
 
 VectorOperation = RMSNorm | LayerNorm | Bias  # their tensor is one row, kept as f32
-WeightOperation = Embed | RMSNorm | LayerNorm | Bias | Linear | SwiGLU | GeGLU | Add | Top | Gather | LogSumExp
+WeightlessOperation = SwiGLU | GeGLU | Add | Top | Gather | LogSumExp  # they hold no tensor
+WeightOperation = Embed | Linear | VectorOperation | WeightlessOperation
 
 
 class Rotary(msgspec.Struct, frozen=True):
@@ -176,6 +178,11 @@ class Attention(msgspec.Struct, frozen=True, tag=True):
     def context_bytes(self) -> int:
         """Bytes the KV cache of this layer grows by with each token (K and V, f16)."""
         return 2 * 2 * self.kv_heads * self.head_dim
+
+
+def rounded(value: float) -> float:
+    """The nearest float32: context parameters travel as values of that type."""
+    return float(np.float32(value))
 
 
 ContextLayer = Attention  # a union once a second kind of context layer exists
@@ -250,4 +257,4 @@ def inputs_of(operation: WeightOperation) -> tuple[str, ...]:
 
 def weight_of(operation: WeightOperation) -> str | None:
     """Name of the tensor an operation holds, if any."""
-    return None if isinstance(operation, SwiGLU | GeGLU | Add | Top | Gather | LogSumExp) else operation.weight
+    return None if isinstance(operation, WeightlessOperation) else operation.weight

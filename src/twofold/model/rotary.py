@@ -7,9 +7,7 @@ in f64 and rounded to f32 at the end: the context parameters that travel are of 
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
-from twofold.model.operations import Rotary
+from twofold.model.operations import Rotary, rounded
 
 Frequencies = tuple[float, ...]
 
@@ -61,4 +59,4 @@ def long_magnitude(length: int, original_length: int) -> float:
 
 def rotary(frequencies: Frequencies, *, interleaved: bool, magnitude: float = 1.0) -> Rotary:
     """The context parameters, rounded to f32."""
-    return Rotary(tuple(float(np.float32(f)) for f in frequencies), interleaved, float(np.float32(magnitude)))
+    return Rotary(tuple(map(rounded, frequencies)), interleaved, rounded(magnitude))

@@ -7,8 +7,6 @@ returns a `Blueprint`: the segments, the context layers, and the shape of every 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from twofold.errors import ModelError
 from twofold.model import rotary
 from twofold.model.operations import ContextLayer, Rotary
@@ -134,8 +132,3 @@ def check_widths(multiple: int, **widths: int) -> None:
         if width % multiple:
             words = name.replace("_", " ")
             raise ModelError(f"{words} {width} is not a multiple of {multiple}, which the kernels need")
-
-
-def rounded(value: float) -> float:
-    """The nearest float32: context parameters travel as values of that type."""
-    return float(np.float32(value))

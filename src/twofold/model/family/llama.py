@@ -4,8 +4,8 @@ GGUF stores q and k so that a rotary pair is two neighbours, hence `interleaved=
 """
 
 from twofold.errors import ModelError
-from twofold.model.family.base import BLOCK, PANEL, Blueprint, Facts, check_widths, rotary_of, rotary_shapes, rounded
-from twofold.model.operations import Add, Attention, Embed, Linear, RMSNorm, SwiGLU, WeightOperation
+from twofold.model.family.base import BLOCK, PANEL, Blueprint, Facts, check_widths, rotary_of, rotary_shapes
+from twofold.model.operations import Add, Attention, Embed, Linear, RMSNorm, SwiGLU, WeightOperation, rounded
 from twofold.model.segment import Cut, Plane, Segment
 
 
