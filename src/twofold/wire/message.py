@@ -15,7 +15,7 @@ from twofold.model.manifest import NUMERICS, Manifest
 from twofold.units import Nanoseconds, bytes_text
 from twofold.wire.frame import CONTROL_BYTES
 
-PROTOCOL = 1
+PROTOCOL = 2
 PROGRAM = f"twofold {__version__}"
 
 
@@ -31,6 +31,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     time: Nanoseconds = Nanoseconds(0)  # the client's clock, since 1970
     nonce: bytes = b""  # random, once only
     proof: bytes = b""  # that the client has the token's secret
+    owner: str = ""  # the context processor: its connections share what one owner gets
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
