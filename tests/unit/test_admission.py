@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from toy_processor import DIGEST, MANIFEST
 
 from twofold.errors import Refused
-from twofold.processor.admission import ANYBODY, CLOCK_SECONDS, REMEMBERED, Admission, Seen
+from twofold.processor.admission import CLOCK_SECONDS, REMEMBERED, Admission, Seen
 from twofold.store.grant import Grant, Scope, Token, verifier_of
 from twofold.units import Nanoseconds
 from twofold.wire.message import Hello
@@ -28,7 +28,7 @@ def hello_at(seconds: float, *, number: int = 0, token: Token = TOKEN, fingerpri
 
 
 def admitted(admission: Admission, hello: Hello, now: float = NOW) -> Grant:
-    return admission.admit(hello, MANIFEST, required=True, now=now, fingerprint=FINGERPRINT)
+    return admission.admit(hello, MANIFEST, now=now, fingerprint=FINGERPRINT)
 
 
 def test_the_holder_of_a_token_is_admitted_under_its_grant() -> None:
@@ -36,17 +36,9 @@ def test_the_holder_of_a_token_is_admitted_under_its_grant() -> None:
     assert admitted(Admission([grant]), hello_at(NOW)) is grant
 
 
-def test_without_a_token_anybody_is_admitted_where_none_is_required_and_nobody_where_one_is() -> None:
-    admission = Admission([grant_of()])
-    assert admission.admit(Hello(), MANIFEST, required=False, now=NOW) is ANYBODY
-    with pytest.raises(Refused, match=r"asks for a token.*twofold join LINK"):
-        admitted(admission, Hello())
-
-
-@pytest.mark.parametrize("required", [True, False])
-def test_a_wrong_token_is_refused_even_where_none_is_required(required: bool) -> None:
-    with pytest.raises(Refused, match="is not known here"):
-        Admission().admit(hello_at(NOW), MANIFEST, required=required, now=NOW)
+def test_who_has_no_token_is_told_how_to_get_one() -> None:
+    with pytest.raises(Refused, match=r"asks for a token.*twofold keys grant.*twofold join LINK"):
+        admitted(Admission([grant_of()]), Hello())
 
 
 REFUSED = {
@@ -65,7 +57,7 @@ REFUSED = {
     "another model": (
         [grant_of(model="feedface")],
         hello_at(NOW),
-        rf"for model feedface, the weight processor holds {DIGEST[:16]} \(toy\)",
+        rf"token 'laptop' is for model feedface, the weight processor holds {DIGEST[:16]} \(toy\)",
     ),
 }
 
@@ -149,7 +141,6 @@ def test_a_connection_ends_when_its_token_is_revoked_expires_or_vanishes() -> No
     assert "was revoked" in (admission.ended(grant, NOW) or "")
     admission.reload([])
     assert admission.ended(grant, NOW) == "token 'laptop' is no longer granted"
-    assert admission.ended(ANYBODY, NOW) is None
 
 
 def test_a_new_token_is_admitted_after_a_reload_and_what_was_seen_stays_seen() -> None:
@@ -163,6 +154,6 @@ def test_a_new_token_is_admitted_after_a_reload_and_what_was_seen_stays_seen() -
 
 def test_a_proof_without_a_certificate_is_admitted_only_without_one() -> None:
     bare = hello_at(NOW, fingerprint=NO_FINGERPRINT)
-    assert Admission([grant_of()]).admit(bare, MANIFEST, required=True, now=NOW)
+    assert Admission([grant_of()]).admit(bare, MANIFEST, now=NOW)
     with pytest.raises(Refused, match="proof"):
         admitted(Admission([grant_of()]), bare)

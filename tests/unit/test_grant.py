@@ -21,9 +21,9 @@ def test_no_text_of_a_token_or_invitation_shows_the_secret() -> None:
     ("now", "revoked", "why"),
     [
         (999.9, None, None),
-        (1000.0, None, "token 'laptop' expired on 1970-01-01 00:16:40 UTC"),
-        (20.0, 15, "token 'laptop' was revoked on 1970-01-01 00:00:15 UTC"),
-        (2000.0, 15, "token 'laptop' was revoked on 1970-01-01 00:00:15 UTC"),
+        (1000.0, None, "expired on 1970-01-01 00:16:40 UTC"),
+        (20.0, 15, "was revoked on 1970-01-01 00:00:15 UTC"),
+        (2000.0, 15, "was revoked on 1970-01-01 00:00:15 UTC"),
     ],
 )
 def test_a_grant_is_in_force_until_it_expires_or_is_revoked(now: float, revoked: int | None, why: str | None) -> None:

@@ -110,6 +110,7 @@ CHANGES: dict[str, Any] = {
     "token": "00112233aabbccde",
     "time": NOW + 1,
     "digest": None,
+    "owner": "00" * 16,
     "nonce": b"\1" + bytes(NONCE_BYTES - 1),
 }
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from twofold.errors import ConfigurationError
 from twofold.link.base import Address
@@ -9,11 +10,20 @@ from twofold.link.base import Address
 ENCRYPTED = frozenset({"tls", "wss"})
 
 
-def token_required(address: Address, ips: Sequence[str], *, in_force: int, asked: bool) -> bool:
+class Tokens(NamedTuple):
+    """What a listener must know of the tokens."""
+
+    in_force: int = 0  # how many are
+    asked: bool = False  # require one even where anybody could be let in: on this host
+
+
+NO_TOKENS = Tokens()
+
+
+def token_required(address: Address, ips: Sequence[str], tokens: Tokens) -> bool:
     """Whether clients at `address`, which is `ips`, must have a token; ConfigurationError if it may not be listened at.
 
-    `in_force`: how many tokens are. `asked`: whether tokens are required even where anybody could be let in:
-    on this host. Beyond it only encrypted schemes are allowed, and tokens are always required.
+    Beyond this host only encrypted schemes are allowed, and tokens are always required.
     """
     beyond = not all(on_this_host(ip) for ip in ips)
     if beyond and address.scheme not in ENCRYPTED:
@@ -21,10 +31,10 @@ def token_required(address: Address, ips: Sequence[str], *, in_force: int, asked
             f"{address.url} can be reached from other hosts, and {address.scheme}:// is not encrypted; "
             f"use tls://{address.place}, or 127.0.0.1 for this host alone"
         )
-    if (beyond or asked) and not in_force:
+    if (beyond or tokens.asked) and not tokens.in_force:
         who = "can be reached from other hosts" if beyond else "is to ask for tokens"
         raise ConfigurationError(f"{address.url} {who}, and none is in force; grant one with: twofold keys grant NAME")
-    return beyond or asked
+    return beyond or tokens.asked
 
 
 def on_this_host(ip: str) -> bool:

@@ -1,5 +1,7 @@
 """As whom this host connects: the invitation that an address stands for."""
 
+import os
+import time
 from pathlib import Path
 
 from twofold.errors import ConfigurationError
@@ -7,7 +9,9 @@ from twofold.link.base import Address, parse
 from twofold.link.exposure import ENCRYPTED
 from twofold.store.grant import Invitation
 from twofold.store.keys import hosts
-from twofold.wire.token import SCHEME, parse_link, place_of
+from twofold.units import Nanoseconds
+from twofold.wire.message import Hello
+from twofold.wire.token import NO_FINGERPRINT, NONCE_BYTES, SCHEME, parse_link, place_of, proved
 
 
 def invitation_for(address: Address, folder: Path) -> Invitation | None:
@@ -25,6 +29,17 @@ def invitation_for(address: Address, folder: Path) -> Invitation | None:
             "and here: twofold join LINK"
         )
     return found
+
+
+def introduced(hello: Hello, invitation: Invitation | None, fingerprint: bytes = NO_FINGERPRINT) -> Hello:
+    """`hello` with a fresh proof of the token of `invitation`; as it is without one.
+
+    `fingerprint`: of the certificate that the other side has shown.
+    """
+    if invitation is None:
+        return hello
+    now = Nanoseconds(time.time_ns())
+    return proved(hello, invitation.token, fingerprint, time=now, nonce=os.urandom(NONCE_BYTES))
 
 
 def is_link(address: Address) -> bool:

@@ -1,9 +1,8 @@
 """Who may connect, and as what. Decides; the time is an argument, the tokens are given to it.
 
-    Hello without a token ──▶ ANYBODY, or refused where a token is required
-    Hello with a token ─────▶ known? proved? clock? in force? model? never seen? ──▶ its Grant
+    Hello ──▶ token? known? proved? clock? in force? model? never seen? ──▶ the token's Grant
 
-What only the holder of a token need know is told only after the proof.
+What only the holder of a token need know is told only after the proof. Where no token is required none is looked at.
 """
 
 import heapq
@@ -11,7 +10,7 @@ from collections.abc import Iterable
 
 from twofold.errors import Refused, one_line
 from twofold.model.manifest import Manifest
-from twofold.store.grant import Grant, Scope, UnixSeconds, lapse, moment_text
+from twofold.store.grant import Grant, Scope, lapse, moment_text
 from twofold.units import Seconds
 from twofold.wire.message import Hello
 from twofold.wire.token import NO_FINGERPRINT, is_proved
@@ -19,13 +18,11 @@ from twofold.wire.token import NO_FINGERPRINT, is_proved
 CLOCK_SECONDS = Seconds(300.0)  # how far a client's clock may be from ours
 REMEMBERED = 1024  # nonces of one token
 
-ANYBODY = Grant("anybody", "0" * 16, bytes(32), Scope(admin=True), UnixSeconds(0))  # who needs no token, may all
-
 _ASK = "ask whoever runs the processor for a join link (twofold keys grant NAME) and give it to: twofold join LINK"
 
 
 class Admission:
-    """Admits Hellos to a processor by the tokens granted."""
+    """Admits Hellos by the tokens granted."""
 
     def __init__(self, grants: Iterable[Grant] = ()) -> None:
         self._seen: dict[str, Seen] = {}
@@ -41,19 +38,16 @@ class Admission:
         hello: Hello,
         manifest: Manifest,
         *,
-        required: bool,
         now: float,
         fingerprint: bytes = NO_FINGERPRINT,
     ) -> Grant:
         """The grant that the client of `hello` connects under; Refused with the reason.
 
-        `required`: whether a token is. `now`: seconds since 1970. `fingerprint`: of the certificate that the
-        client was shown. A Hello is admitted once: a second time it is a replay.
+        `now`: seconds since 1970. `fingerprint`: of the certificate that the client was shown. A Hello is
+        admitted once: a second time it is a replay.
         """
         if not hello.token:
-            if required:
-                raise Refused(f"this processor asks for a token; {_ASK}")
-            return ANYBODY
+            raise Refused(f"this address asks for a token; {_ASK}")
         grant = self._grants.get(hello.token)
         if grant is None:
             raise Refused(f"token {one_line(hello.token)[:16]} is not known here; {_ASK}")
@@ -67,17 +61,16 @@ class Admission:
             )
         why = lapse(grant, now) or _wrong_model(grant.scope, manifest)
         if why:
-            raise Refused(f"{why}; {_ASK}")
+            raise Refused(f"token '{grant.name}' {why}; {_ASK}")
         if not self._seen.setdefault(grant.token, Seen()).is_new(hello, now):
             raise Refused(f"this handshake of token '{grant.name}' was used before; connect anew")
         return grant
 
     def ended(self, grant: Grant, now: float) -> str | None:
         """Why a connection admitted under `grant` must end at `now` (seconds since 1970), or None."""
-        if grant is ANYBODY:
-            return None
         held = self._grants.get(grant.token)
-        return lapse(held, now) if held else f"token '{grant.name}' is no longer granted"
+        why = lapse(held, now) if held else "is no longer granted"
+        return f"token '{grant.name}' {why}" if why else None
 
 
 class Seen:
@@ -107,6 +100,6 @@ def _wrong_model(scope: Scope, manifest: Manifest) -> str | None:
     if scope.model is None or manifest.digest.startswith(scope.model):
         return None
     return (
-        f"the token is for model {scope.model[:16]}, "
+        f"is for model {scope.model[:16]}, "
         f"the weight processor holds {manifest.digest[:16]} ({one_line(manifest.name)})"
     )

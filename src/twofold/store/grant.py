@@ -12,6 +12,7 @@ from typing import Annotated, NewType
 import msgspec
 from msgspec import Meta
 
+from twofold.errors import ConfigurationError
 from twofold.units import Seconds
 
 ID_BYTES = 8
@@ -57,6 +58,14 @@ class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revoked: Moment | None = None  # kept, so that its holder can be told
 
 
+def checked_grant(grant: Grant) -> Grant:
+    """`grant`, which a person asked for; ConfigurationError that names what in it cannot be."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(grant), Grant)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"such a token cannot be granted ({error}); see twofold keys grant --help") from error
+
+
 class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How to reach one processor, and as whom."""
 
@@ -71,11 +80,11 @@ def verifier_of(secret: bytes) -> bytes:
 
 
 def lapse(grant: Grant, now: float) -> str | None:
-    """Why a grant is no longer in force at `now` (seconds since 1970), or None if it is."""
+    """What became of a grant that is no longer in force at `now` (seconds since 1970); None if it is."""
     if grant.revoked is not None:
-        return f"token '{grant.name}' was revoked on {moment_text(grant.revoked)}"
+        return f"was revoked on {moment_text(grant.revoked)}"
     if grant.scope.expires is not None and now >= grant.scope.expires:
-        return f"token '{grant.name}' expired on {moment_text(grant.scope.expires)}"
+        return f"expired on {moment_text(grant.scope.expires)}"
     return None
 
 

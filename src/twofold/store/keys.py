@@ -92,6 +92,11 @@ def grants(folder: Path) -> tuple[Grant, ...]:
     return _read(folder / GRANTS, Grants, "all tokens end").grants
 
 
+def in_force(folder: Path, now: float) -> int:
+    """How many of the tokens granted are in force at `now` (seconds since 1970)."""
+    return sum(lapse(grant, now) is None for grant in grants(folder))
+
+
 def add_grant(folder: Path, grant: Grant) -> None:
     """Keep `grant`; ConfigurationError if another of its name is in force at the moment it was granted."""
     with _alone(folder):
@@ -132,23 +137,14 @@ def join(folder: Path, invitation: Invitation) -> None:
 
 
 class WatchedGrants:
-    """The tokens granted, looked at again when their file changes: one `stat` a second at most."""
-
-    PERIOD_SECONDS = 1.0
+    """The tokens granted, read again when their file changes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._next = 0.0
         self._seen: Sequence[int] | None = ()
 
-    def changed(self, now: float) -> tuple[Grant, ...] | None:
-        """The tokens if they changed since the last call, else None. `now`: seconds on the monotonic clock.
-
-        ConfigurationError, once, if the file cannot be read any more.
-        """
-        if now < self._next:
-            return None
-        self._next = now + self.PERIOD_SECONDS
+    def changed(self) -> tuple[Grant, ...] | None:
+        """The tokens if they changed since the last call, else None; ConfigurationError, once, if unreadable."""
         stamp = self._stamp()
         if stamp == self._seen:
             return None

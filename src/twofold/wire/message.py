@@ -27,11 +27,11 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     digest: str | None = None  # the model wanted; None: whichever is held
     program: str = PROGRAM
     shared_memory: bool = False  # the planes travel in a memory that both sides map
-    token: str = ""  # id of the client's token; empty: none, and the next three too (wire/token.py)
+    owner: str = ""  # the context processor: its connections share what one owner gets
+    token: str = ""  # id of the client's token; empty: it has none, and what follows is empty too (wire/token.py)
     time: Nanoseconds = Nanoseconds(0)  # the client's clock, since 1970
     nonce: bytes = b""  # random, once only
     proof: bytes = b""  # that the client has the token's secret
-    owner: str = ""  # the context processor: its connections share what one owner gets
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):

@@ -94,6 +94,7 @@ def _mask(verifier: bytes, claim: Hello, fingerprint: bytes) -> bytes:
         claim.time.to_bytes(16, "little", signed=True),
         claim.nonce,
         (claim.digest or "").encode(),
+        claim.owner.encode(),
     )
     framed = b"".join(len(part).to_bytes(4, "little") + part for part in parts)  # so that no two claims run together
     return hmac.digest(verifier, framed, hashlib.sha256)
