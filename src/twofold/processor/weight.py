@@ -316,8 +316,8 @@ class WeightProcessor:
             return
         self._queue.withdraw(guest.number)
         self._answered(guest)
-        for place in guest.places:
-            self._desk.remove(place)
+        while guest.places:
+            self._desk.remove(guest.places.pop())
         if told and why is not None:
             self._logger.warning("closing the link to a %s: %s", guest.channel.peer, why)
             with contextlib.suppress(LinkError):
