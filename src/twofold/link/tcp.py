@@ -68,8 +68,9 @@ class TcpListener:
 def connect(address: Address, hello: Hello, deadline: Seconds) -> PortConnection:
     """A connection to the weight processor at `address`; Unreachable, Refused or ConfigurationError."""
     expiry = time.monotonic() + bounded(deadline)
+    places = loopback(address)
     hello = introduced(hello, invitation_for(address, keys_folder()))
-    stream = MessageStream(_connected(address, expiry), f"weight processor at {address.url}")
+    stream = MessageStream(_connected(address, places, expiry), f"weight processor at {address.url}")
     with greeted(stream, address.url, hello, expiry) as welcome:
         layout = layout_of(welcome)
         inward = room(max(layout.longest(gives=True), REQUEST_BYTES))
@@ -78,9 +79,9 @@ def connect(address: Address, hello: Hello, deadline: Seconds) -> PortConnection
         return PortConnection(stream, welcome, layout, port)
 
 
-def _connected(address: Address, expiry: float) -> socket.socket:
+def _connected(address: Address, places: list[SocketAddress], expiry: float) -> socket.socket:
     why = "no address"
-    for family, place in loopback(address):
+    for family, place in places:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.settimeout(max(expiry - time.monotonic(), 0.001))

@@ -6,6 +6,7 @@ Invitation   what a join link carries and the client's host keeps: where, whose 
 """
 
 import hashlib
+import re
 import time
 from typing import Annotated, NewType
 
@@ -60,6 +61,10 @@ class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def checked_grant(grant: Grant) -> Grant:
     """`grant`, which a person asked for; ConfigurationError that names what in it cannot be."""
+    if not re.fullmatch(NAME, grant.name, re.ASCII):
+        raise ConfigurationError(
+            "a token's name is 1 to 64 letters, digits, '-', '_' or '.', and does not begin with '.'"
+        )
     try:
         return msgspec.convert(msgspec.to_builtins(grant), Grant)
     except msgspec.ValidationError as error:

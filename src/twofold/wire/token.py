@@ -35,7 +35,7 @@ NO_FINGERPRINT = bytes(FINGERPRINT_BYTES)  # of a link without a certificate
 CHECK_BYTES = 4
 
 _BODY_BYTES = 1 + FINGERPRINT_BYTES + ID_BYTES + SECRET_BYTES
-_LABEL = b"twofold token 1"
+_LABEL = b"twofold-token-1"
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_.-]{1,253}", re.ASCII)
 _REMEDY = "copy the whole line that `twofold keys grant` printed"
 
