@@ -1,5 +1,6 @@
 """A real weight processor that asks for tokens: who is served, who is not, and how much."""
 
+import contextlib
 import secrets
 import socket
 import threading
@@ -12,7 +13,7 @@ import pytest
 from toy_processor import BLOCK, DIGEST, ToyService
 
 from twofold import link
-from twofold.errors import FrameError, InternalError, ProcessorLost, Refused
+from twofold.errors import InternalError, ProcessorLost, Refused
 from twofold.link.base import Connection
 from twofold.link.exposure import Tokens
 from twofold.processor.weight import WeightProcessor
@@ -62,6 +63,15 @@ class Guarded:
         if token:
             keys.join(keys.keys_folder(), Invitation(self.url.removeprefix("tcp://"), bytes(32), token))
         return link.connect(self.url, **options)
+
+    @contextlib.contextmanager
+    def welcomed(self, token: Token) -> Iterator[socket.socket]:
+        """A socket to the processor after the handshake."""
+        now = Nanoseconds(time.time_ns())
+        with self.raw() as sock:
+            sock.sendall(control(proved(Hello(), token, NO_FINGERPRINT, time=now, nonce=secrets.token_bytes(16))))
+            assert isinstance(answer(sock), Welcome)
+            yield sock
 
     def raw(self) -> socket.socket:
         """A socket to the processor, and nothing said."""
@@ -188,10 +198,7 @@ def test_a_revoked_token_ends_its_connections_and_calls_and_nobody_elses(guarded
 
 def test_who_waits_for_nothing_is_told_of_the_end_of_its_token(guarded: Guarded) -> None:
     token = guarded.granted("laptop", expires=int(time.time()) + 2)
-    with guarded.raw() as sock:
-        now = Nanoseconds(time.time_ns())
-        sock.sendall(control(proved(Hello(), token, NO_FINGERPRINT, time=now, nonce=bytes(16))))
-        assert isinstance(answer(sock), Welcome)
+    with guarded.welcomed(token) as sock:
         said = answer(sock)
         assert isinstance(said, Failed)
         assert "token 'laptop' expired on" in said.message
@@ -217,13 +224,34 @@ def test_a_client_is_told_how_many_rows_its_calls_may_have_and_held_to_it(guarde
     with pytest.raises(InternalError, match="takes 1 to 7"):
         connection.call(rows, 0, 8, SOON)
     connection.close()
-    rude = guarded.connect(guarded.granted("rude", rows=7))
-    free = guarded.connect(guarded.granted("free"))
-    rude.layout = free.layout
-    with pytest.raises(FrameError, match="of 8 rows; segment 0 takes 1 to 7"):
-        works(rude, 8)
-    assert works(free, 256)
-    for connection in (rude, free):
+
+
+def test_a_client_that_sends_more_rows_than_it_was_told_is_refused(guarded: Guarded) -> None:
+    layout = guarded.service.layout
+    with guarded.welcomed(guarded.granted("rude", rows=7)) as sock:
+        sock.sendall(call(layout, 8, 1, 10**9))
+        said = answer(sock)
+        assert isinstance(said, Failed)
+        assert "CALL of 8 rows; segment 0 takes 1 to 7" in said.message
+    assert not guarded.service.counts
+
+
+def test_a_client_that_dies_leaves_its_token_as_if_it_had_not_called(guarded: Guarded) -> None:
+    service, token = guarded.service, guarded.granted("laptop", rows=1)
+    held = guarded.connect(guarded.granted("holder"))
+    blocked = Rows(held.layout)
+    blocked["ids"][0] = BLOCK
+    dying, waiting, living = (guarded.connect(token) for _ in range(3))
+    rows = Rows(dying.layout)
+    held.begin(blocked, 0, 1, SOON)
+    assert service.entered.wait(PATIENCE_SECONDS)
+    for connection in (dying, waiting):
+        connection.begin(rows, 0, 1, SOON)
+        connection.close()
+    service.release.set()
+    held.finish()
+    assert works(living)
+    for connection in (held, living):
         connection.close()
 
 
@@ -275,13 +303,8 @@ def call(layout: Layout, count: int, sequence: int, nanoseconds: int) -> bytes:
 def test_a_call_whose_deadline_passes_while_its_token_owes_is_answered_and_the_connection_goes_on(
     guarded: Guarded,
 ) -> None:
-    hello = proved(
-        Hello(), guarded.granted("slow", rate=2.0), NO_FINGERPRINT, time=Nanoseconds(time.time_ns()), nonce=bytes(16)
-    )
     layout = guarded.service.layout
-    with guarded.raw() as sock:
-        sock.sendall(control(hello))
-        assert isinstance(answer(sock), Welcome)
+    with guarded.welcomed(guarded.granted("slow", rate=2.0)) as sock:
         sock.sendall(call(layout, 4, 1, 10**9))  # two rows are owed: a second
         assert planes(sock, layout, 4)
         sock.sendall(call(layout, 1, 2, 10**7))

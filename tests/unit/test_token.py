@@ -71,6 +71,15 @@ def test_random_text_is_refused_in_one_line_that_does_not_repeat_it(text: str) -
     assert str(caught.value).isprintable()
 
 
+def test_a_link_has_one_spelling() -> None:
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    at = letters.index(LINK[-1])
+    for other in range(at - at % 4, at - at % 4 + 4):  # the last letter has two bits more than are needed
+        if other != at:
+            with pytest.raises(ConfigurationError, match="letters that it cannot have"):
+                parse_link(LINK[:-1] + letters[other])
+
+
 def test_a_link_of_another_version_names_both() -> None:
     later = f"{SCHEME}host:1/#" + "Ag" + "A" * 101
     with pytest.raises(ConfigurationError, match="of version 2, this program reads 1"):
@@ -139,6 +148,14 @@ def test_a_proof_with_any_byte_changed_does_not_hold(at: int, flip: int, where: 
             other = Token(TOKEN.id, flipped(TOKEN.secret))
             hello = proved(Hello(digest=DIGEST), other, FINGERPRINT, time=NOW, nonce=bytes(NONCE_BYTES))
     assert not is_proved(hello, verifier, fingerprint)
+
+
+def test_what_moves_from_one_member_of_a_hello_to_the_next_changes_the_proof() -> None:
+    first, second = Hello(digest="ab", owner="cd"), Hello(digest="abc", owner="d")
+    hello = proved(first, TOKEN, FINGERPRINT, time=NOW, nonce=bytes(NONCE_BYTES))
+    assert is_proved(hello, VERIFIER, FINGERPRINT)
+    moved = msgspec.structs.replace(hello, digest=second.digest, owner=second.owner)
+    assert not is_proved(moved, VERIFIER, FINGERPRINT)
 
 
 @given(st.binary(max_size=80), st.binary(max_size=40), st.integers(-(1 << 63), (1 << 63) - 1), st.text(max_size=20))

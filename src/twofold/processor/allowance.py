@@ -59,6 +59,10 @@ class Gate:
         self._waiting: dict[str, deque[Waiting]] = {}
         self._started: dict[int, Waiting] = {}  # by connection, until `ended`
 
+    def __len__(self) -> int:
+        """How many owners have calls that wait here."""
+        return len(self._waiting)
+
     def limit(self, owner: str, scope: Scope, now: int) -> bool:
         """Whether `owner` has an allowance; from now on, if it has a `scope` that limits it."""
         if scope.rows is None and scope.rate is None:

@@ -105,14 +105,17 @@ class WeightProcessor:
         """Once round the loop."""
         busy = bool(len(self._queue))
         spin = 0 if busy else SPIN_NS
-        pause = 0 if busy else min(SWEEP_NS, self._gate.pause(time.monotonic_ns()))
+        pause = 0 if busy else SWEEP_NS
+        if len(self._gate):
+            pause = min(pause, self._gate.pause(time.monotonic_ns()))
         for place, what, segment, rows, left in self._desk.wait(spin, pause):
             self._arrived(place, what, segment, rows, left)
         now = time.monotonic_ns()
         if now - self._swept > SWEEP_NS:
             self._sweep(now)
-        for call in self._gate.ready(now):
-            self._queue.put(call)
+        if len(self._gate):
+            for call in self._gate.ready(now):
+                self._queue.put(call)
         linger = self._queue.linger(now)
         if linger:
             for place, what, segment, rows, left in self._desk.wait(0, linger):
