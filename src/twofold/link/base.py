@@ -117,6 +117,8 @@ class Listener(Protocol):
 
     url: str  # as it can be connected to: with the port chosen for port 0
     shared_memory: bool  # what a Hello must want
+    token_required: bool  # of a Hello
+    fingerprint: bytes  # of the certificate that clients are shown, or NO_FINGERPRINT
 
     def fileno(self) -> int:
         """The socket: readable when `accept` has something."""
