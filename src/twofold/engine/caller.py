@@ -12,11 +12,11 @@ A call that fails leaves the rows as they were, so making it again elsewhere cha
 
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from twofold.engine.attach import Attachments
 from twofold.engine.attachment import Attachment, Lent, pause
-from twofold.errors import DeadlinePassed, FrameError, InternalError, ProcessorLost, TwofoldError, Unreachable
+from twofold.errors import DeadlinePassed, FrameError, InternalError, ProcessorLost, TwofoldError, Unreachable, one_line
 from twofold.link.base import HANDSHAKE_SECONDS
 from twofold.memory.map import MemoryMap
 from twofold.units import Nanoseconds, Seconds
@@ -35,8 +35,8 @@ class Pending:
     segment: int
     count: int
     sent: float = 0.0  # when it was sent last
-    tried: set[str] = field(default_factory=set)  # who failed in this round
-    wrong: dict[str, str] = field(default_factory=dict)  # address → how it failed last
+    tried: frozenset[str] = frozenset()  # who failed in this round
+    wrong: tuple[tuple[str, str], ...] = ()  # (address, how it failed), in order
     rounds: int = 0  # how often nobody was left
     expiry: float | None = None  # when to give up, once nobody was left
 
@@ -154,8 +154,8 @@ class Caller:
         self._blame(pending, lent.attachment, error)
 
     def _blame(self, pending: Pending, attachment: Attachment, error: TwofoldError) -> None:
-        pending.tried.add(attachment.url)
-        pending.wrong[attachment.url] = str(error)
+        pending.tried |= {attachment.url}
+        pending.wrong += ((attachment.url, str(error)),)
         self.attachments.suspect(attachment, error)
 
     def _learn(self, pending: Pending, attachment: Attachment) -> None:
@@ -210,7 +210,7 @@ class Caller:
             return lent
         attachment = self.attachments.attachment(url)
         if attachment is None:  # taken off the list since
-            pending.tried.add(url)
+            pending.tried |= {url}
             return None
         try:
             self._own[url] = attachment.take(Seconds(min(patience, HANDSHAKE_SECONDS)))
@@ -237,14 +237,12 @@ class Caller:
             self.attachments.rest(Seconds(min(left, pause(pending.rounds, random.random()))))
         else:
             self.attachments.wait_change(seen, left)
-        pending.tried.clear()
+        pending.tried = frozenset()
         pending.rounds += 1
 
     def _unreachable(self, pending: Pending, seen: MemoryMap) -> Unreachable:
-        wrong = pending.wrong or {
-            replica.url: f"{replica.url}: {replica.why}" for replica in seen.replicas if replica.why
-        }
         waited = f" within {self.wait:g} s" if self.wait else ""
-        name = self.attachments.manifest.name
-        told = "; ".join(wrong.values()) or "nobody holds it"
+        known = {replica.url: f"{replica.url}: {replica.why}" for replica in seen.replicas if replica.why}
+        told = "; ".join(dict(pending.wrong).values() or known.values()) or "nobody holds it"
+        name = one_line(self.attachments.manifest.name)
         return Unreachable(f"segment {pending.segment} of {name} was not answered{waited}: {told}")
