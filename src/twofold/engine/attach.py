@@ -68,12 +68,12 @@ class Attachments:
     def close(self) -> None:
         """Let go of every replica; a second time is nothing."""
         self._ended.set()
+        if self._file_thread is not None:
+            self._file_thread.join()
         for attachment in self._attached.values():
             attachment.end()
         for attachment in self._attached.values():
             attachment.wait_ended(END_SECONDS)
-        if self._file_thread is not None:
-            self._file_thread.join()
 
     def list(self, entries: Sequence[Entry]) -> None:
         """From now on these replicas and no others; those that are new are greeted, those that went are left."""
