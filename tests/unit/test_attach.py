@@ -1,5 +1,6 @@
 """Attachments: replicas are greeted, watched and left, and the map says what is true of them."""
 
+import errno
 import itertools
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_processor import MANIFEST
-from toy_replicas import Fleet, ToyReplica, until
+from toy_replicas import Fleet, ToyConnection, ToyReplica, until
 
 from twofold.engine.attach import Attachments
 from twofold.engine.attachment import FIRST_PAUSE, LONGEST_PAUSE, pause
@@ -83,6 +84,31 @@ def test_a_replica_that_does_not_answer_pings_is_down_and_its_calls_are_ended(mo
         assert not lent.current
         fleet["a"].stopped.clear()
         until(attachments, lambda map_: map_["a"].state is State.UP)
+
+
+def test_rows_are_laid_out_for_the_smallest_calls_that_a_replica_takes_at_the_start() -> None:
+    fleet = Fleet(
+        low=ToyReplica(0, rows=100), high=ToyReplica(1, rows=50), large=ToyReplica(), small=ToyReplica(rows=49)
+    )
+    with fleet.attached("low", "high") as attachments:
+        assert attachments.layout.rows == 50
+        attachments.list([Entry(url) for url in fleet.replicas])
+        until(attachments, lambda map_: map_["large"].state is State.UP)
+        assert "less than the" in until(attachments, lambda map_: map_["small"].state is State.DOWN)["small"].why
+
+
+def test_a_process_that_is_out_of_files_tries_again_later() -> None:
+    fleet = Fleet(a=ToyReplica(), b=ToyReplica())
+    full = [OSError(errno.EMFILE, "Too many open files")] * 2
+
+    def connect(url: str, deadline: Seconds) -> ToyConnection:
+        if url == "b" and full:
+            raise full.pop()
+        return fleet.connect(url, deadline)
+
+    with Attachments(connect, [Entry("a"), Entry("b")]) as attachments:
+        until(attachments, lambda map_: map_["b"].state is State.UP)
+        assert not full
 
 
 def test_a_suspected_replica_is_pinged_at_once_and_up_again_if_it_answers() -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from twofold.errors import FrameError, TwofoldError
-from twofold.link.base import HANDSHAKE_SECONDS, Connection
+from twofold.errors import FrameError, TwofoldError, Unreachable
+from twofold.link.base import HANDSHAKE_SECONDS, Connection, reason
 from twofold.memory.map import Burden
 from twofold.memory.usual import Slowness
 from twofold.units import Seconds
@@ -90,7 +90,7 @@ class Attachment:
         try:
             connection = self._spare.popleft()
         except IndexError:
-            connection = self._connect(self.url, deadline)
+            connection = self._connected(deadline)
         lent = Lent(self, connection, life)
         self._lent.add(lent)
         return lent
@@ -114,7 +114,7 @@ class Attachment:
 
     def join(self) -> Connection:
         """Greet it: it answers a ping, there are connections to spare, and whoever is told wants it."""
-        connection = self._connect(self.url, HANDSHAKE_SECONDS)
+        connection = self._connected(HANDSHAKE_SECONDS)
         try:
             pong = _ping(connection)
             self._fill()
@@ -161,6 +161,12 @@ class Attachment:
             self._told.answered(self, _ping(heart))
             self._fill()
 
+    def _connected(self, deadline: Seconds) -> Connection:
+        try:
+            return self._connect(self.url, deadline)
+        except OSError as error:  # of this side: no file is left, perhaps, and later one is
+            raise Unreachable(f"{self.url} cannot be reached from here: {reason(error)}") from error
+
     def _wait(self, seconds: Seconds) -> None:
         if not self._ended:
             self._wake.wait(seconds)
@@ -169,7 +175,7 @@ class Attachment:
     def _fill(self) -> None:
         """Connections to spare: as many as there are lanes that have none."""
         while not self._ended and len(self._spare) + len(self._lent) < self._told.lanes():
-            self._spare.append(self._connect(self.url, HANDSHAKE_SECONDS))
+            self._spare.append(self._connected(HANDSHAKE_SECONDS))
 
     def _forget(self) -> None:
         """Close what leads to a processor that is gone; who waits for an answer of it waits no longer."""
