@@ -86,6 +86,17 @@ def test_a_replica_that_does_not_answer_pings_is_down_and_its_calls_are_ended(mo
         until(attachments, lambda map_: map_["a"].state is State.UP)
 
 
+def test_rows_are_laid_out_for_the_smallest_calls_that_a_replica_takes_at_the_start() -> None:
+    fleet = Fleet(
+        low=ToyReplica(0, rows=100), high=ToyReplica(1, rows=50), large=ToyReplica(), small=ToyReplica(rows=49)
+    )
+    with fleet.attached("low", "high") as attachments:
+        assert attachments.layout.rows == 50
+        attachments.list([Entry(url) for url in fleet.replicas])
+        until(attachments, lambda map_: map_["large"].state is State.UP)
+        assert "less than the" in until(attachments, lambda map_: map_["small"].state is State.DOWN)["small"].why
+
+
 def test_a_process_that_is_out_of_files_tries_again_later() -> None:
     fleet = Fleet(a=ToyReplica(), b=ToyReplica())
     full = [OSError(errno.EMFILE, "Too many open files")] * 2

@@ -59,6 +59,7 @@ def test_a_call_that_fails_is_answered_by_another_replica(
     assert right(made)
     assert (made.failovers, made.calls) == (1, 2)
     assert 0 in fleet["b"].calls
+    assert len({lent for attachment in attachments._attached.values() for lent in attachment._lent}) == len(made._own)
 
 
 def test_a_call_whose_replica_is_killed_in_flight_is_answered_by_another(
@@ -193,6 +194,9 @@ def test_a_replica_taken_off_the_list_with_a_call_in_flight_loses_nothing(
     made.finish()
     assert made.rows["carry"][0, 0] == 42
     assert fleet["b"].calls == [0]
+    assert right(made)
+    assert list(made._own) == ["b"]
+    assert fleet["a"].open == 0
 
 
 def test_lanes_at_once_share_the_replicas(fleet: Fleet, attachments: Attachments) -> None:

@@ -21,9 +21,10 @@ LONG = Seconds(20.0)  # until a test gives up
 class ToyReplica:
     """A weight processor of the toy model: segment 0 doubles, segment 1 adds up."""
 
-    def __init__(self, *held: int, manifest: Manifest = MANIFEST) -> None:
+    def __init__(self, *held: int, manifest: Manifest = MANIFEST, rows: int = 256) -> None:
         self.held = frozenset(held or (0, 1))
         self.manifest = manifest
+        self.rows = rows
         self.pid = 1
         self.alive = True
         self.stopped = threading.Event()  # it neither answers nor ends
@@ -54,7 +55,11 @@ class ToyConnection:
     """A `Connection` to a toy replica: fails as its contract says, the rows unchanged."""
 
     def __init__(self, url: str, replica: ToyReplica) -> None:
-        self.manifest, self.held, self.layout = replica.manifest, replica.held, Layout(replica.manifest)
+        self.manifest, self.held, self.layout = (
+            replica.manifest,
+            replica.held,
+            Layout(replica.manifest, rows=replica.rows),
+        )
         self.peer = f"weight processor {replica.pid} at {url}"
         self._replica, self._pid = replica, replica.pid
         self.closed = False

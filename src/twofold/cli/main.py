@@ -38,7 +38,6 @@ VERBS = {
         "weights",
         "Hold a model's weights and answer calls, until Ctrl-C. It keeps nothing of a call.",
     ),
-<<<<<<< HEAD
     "map show": (
         "map",
         "show_",
@@ -60,7 +59,6 @@ VERBS = {
         "move",
         "Let one replica take over from another, which is drained; remove it once nobody calls it.",
     ),
-=======
     "keys": ("keys", "keys", "Show the fingerprint of this host's certificate, which is made on first use."),
     "keys grant": ("keys", "grant", "Let a client in: prints a join link, once. Whoever has the link is let in."),
     "keys list": ("keys", "list_", "Show the tokens that were granted, what each may do, and whether it is in force."),
@@ -70,7 +68,6 @@ VERBS = {
         "End a token: its holder is refused from now on, and its connections are closed within seconds.",
     ),
     "join": ("join", "join", "Keep what a join link says, so that its host can be used by its address."),
->>>>>>> main
     "bench": (
         "bench",
         "bench",

@@ -15,12 +15,9 @@ from twofold.cli import options, show
 from twofold.engine.assemble import load_weights, open_backend, open_checkpoint
 from twofold.errors import one_line
 from twofold.kernels.native import Native
-<<<<<<< HEAD
+from twofold.link.exposure import Tokens
 from twofold.memory.weight import WeightMemory
 from twofold.model.ranges import ranges_text
-=======
-from twofold.link.exposure import Tokens
->>>>>>> main
 from twofold.processor.weight import WeightProcessor
 from twofold.store.keys import in_force, keys_folder
 from twofold.units import bytes_text
@@ -31,18 +28,15 @@ def weights(
     listen: Annotated[
         str, typer.Option(metavar="URL", help="Where to be reached: tcp://127.0.0.1:PORT or shm://NAME.")
     ] = "tcp://127.0.0.1:7070",
-<<<<<<< HEAD
     segments: Annotated[
         str | None,
         typer.Option(
             metavar="RANGES", help="Hold these segments alone, like 0-15 or 0-3,7 (twofold inspect lists them)."
         ),
     ] = None,
-=======
     tokens: Annotated[
         bool, typer.Option("--tokens", help="Let in only who has a token (twofold keys grant), on this host too.")
     ] = False,
->>>>>>> main
     threads: options.Threads = None,
     packed_cache: options.PackedCache = None,
     with_parent: Annotated[

@@ -5,7 +5,7 @@ Lanes read `map` without a lock: every edit puts a new map in the place of the o
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +48,7 @@ class Attachments:
         self._lanes = 0
         self._ended = threading.Event()
         self._layout: Layout | None = None
+        self._started = False  # somebody uses the layout
         self._file_thread: threading.Thread | None = None
         self._logger = logger("attach")
 
@@ -70,10 +71,7 @@ class Attachments:
         self._ended.set()
         if self._file_thread is not None:
             self._file_thread.join()
-        for attachment in self._attached.values():
-            attachment.end()
-        for attachment in self._attached.values():
-            attachment.wait_ended(END_SECONDS)
+        _end(self._attached.values())
 
     def list(self, entries: Sequence[Entry]) -> None:
         """From now on these replicas and no others; those that are new are greeted, those that went are left."""
@@ -82,8 +80,7 @@ class Attachments:
             gone = [self._attached.pop(url) for url in list(self._attached) if url not in new]
             added = [Attachment(entry.url, self._connect, self) for entry in entries if entry.url not in self._attached]
             self._attached = self._attached | {attachment.url: attachment for attachment in added}
-        for attachment in gone:
-            attachment.end()
+        _end(gone)
         for attachment in added:
             if self._watch:
                 attachment.watch()
@@ -148,9 +145,7 @@ class Attachments:
     def joined(self, attachment: Attachment, connection: Connection, pong: Pong) -> None:
         """It was greeted."""
         with self._changed:
-            layout = self._layout = self._layout or connection.layout
-            if (connection.layout.rows, connection.layout.head_rows) != (layout.rows, layout.head_rows):
-                raise Refused(f"{connection.peer} takes other numbers of rows in a call than the replicas before it")
+            self._fit(connection)
             self._put(self.map.joined(attachment.url, connection.manifest, connection.held, pong.draining, _now()))
 
     def answered(self, attachment: Attachment, pong: Pong) -> None:
@@ -165,6 +160,16 @@ class Attachments:
     def lanes(self) -> int:
         """How many calls may be in flight at once."""
         return self._lanes
+
+    def _fit(self, connection: Connection) -> None:
+        """Lay the rows out for the smallest calls that a replica takes, as long as nobody uses the layout."""
+        limits = (connection.layout.rows, connection.layout.head_rows)
+        known = (self._layout.rows, self._layout.head_rows) if self._layout else limits
+        smallest = (min(limits[0], known[0]), min(limits[1], known[1]))
+        if smallest != known and self._started:
+            raise Refused(f"{connection.peer} takes {limits} rows a call, less than the {known} in use; start again")
+        if smallest != known or self._layout is None:
+            self._layout = Layout(connection.manifest, rows=smallest[0], head_rows=smallest[1])
 
     def _edit(self, change: Callable[[MemoryMap], MemoryMap]) -> None:
         with self._changed:
@@ -183,13 +188,13 @@ class Attachments:
             seen = self.map
             joining = any(replica.state is State.JOINING for replica in seen.replicas)
             left = expiry - time.monotonic()
-            if seen.manifest is not None and not seen.missing:
-                break
+            with self._changed:
+                if seen.manifest is not None and self._layout is not None and not seen.missing:
+                    self.manifest, self.layout, self._started = seen.manifest, self._layout, True
+                    return
             if not joining or left <= 0:
                 self._give_up(seen)
             self.wait_change(seen, Seconds(left))
-        assert self._layout is not None
-        self.manifest, self.layout = seen.manifest, self._layout
 
     def _give_up(self, seen: MemoryMap) -> None:
         if seen.manifest is None:
@@ -212,6 +217,13 @@ class Attachments:
             self.list(map_file.read(path).entries())
         except TwofoldError as error:
             self._logger.warning("%s; the replicas stay as they are", error)
+
+
+def _end(attachments: Collection[Attachment]) -> None:
+    for attachment in attachments:
+        attachment.end()
+    for attachment in attachments:
+        attachment.wait_ended(END_SECONDS)
 
 
 def _now() -> Seconds:

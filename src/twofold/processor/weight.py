@@ -197,7 +197,7 @@ class WeightProcessor:
         elif guest.calling:
             raise FrameError(f"a {type(message).__name__} came while a call was in flight")
         else:
-            self._left(guest, guest.channel.send(self._reply_to(message)))
+            self._left(guest, guest.channel.send(self._reply_to(guest, message)))
 
     def _greet(self, guest: Guest, hello: Message) -> None:
         if not isinstance(hello, Hello):
@@ -224,17 +224,23 @@ class WeightProcessor:
         guest.limited = self._gate.limit(guest.owner, scope, time.monotonic_ns())
         return limited(self._welcome, scope.rows)
 
-    def _reply_to(self, message: Message) -> Message:
+    def _reply_to(self, guest: Guest, message: Message) -> Message:
         match message:
             case Ping():
                 return Pong(self._draining)
             case Drain():
-                self._draining = True
-                return Pong(self._draining)
+                return self._drain(guest)
             case AskTokenizer():
                 return self._tokenizer()
             case _:
                 raise FrameError(f"a {type(message).__name__} is not a question")
+
+    def _drain(self, guest: Guest) -> Pong | Failed:
+        """Say from now on that we are draining, if `guest` may ask for that."""
+        if guest.grant is not None and not guest.grant.scope.admin:
+            return failed(Refused("this token may not drain the processor; one that is granted with --admin may"))
+        self._draining = True
+        return Pong(self._draining)
 
     def _tokenizer(self) -> TokenizerReply | Failed:
         try:
