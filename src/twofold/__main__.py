@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import os
 import signal
 
 LOADING = 100_000  # objects between two collections: a vocabulary and its merges are so many, none of them garbage
@@ -13,6 +14,7 @@ def main() -> None:
     if handler is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.set_threshold(LOADING)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's threads: we use none, and they spin when they start
     command_line = importlib.import_module("twofold.cli.main")
     signal.signal(signal.SIGINT, handler)
     command_line.main()
