@@ -124,7 +124,8 @@ class Cursor:
     def _joined(self, count: int) -> Strings | None:
         """The same natively; None, nothing taken, for what only the plain way reads, or says what is wrong with."""
         data = np.frombuffer(self._data, np.uint8, offset=self.at)
-        joined = np.empty(min(len(data), MAX_STRING_BYTES), np.uint8)  # given by the system as it is touched
+        room = mmap.mmap(-1, min(len(data), MAX_STRING_BYTES))  # given by the system as it is touched, and taken back
+        joined = np.frombuffer(room, np.uint8)
         ends = np.empty(count, "<i4")
         read = _join_strings()(data.ctypes.data, len(data), count, joined.ctypes.data, len(joined), ends.ctypes.data)
         if read < 0:
