@@ -1,7 +1,7 @@
 /* Byte pair encoding (Sennrich et al. 2016; over bytes: Radford et al. 2019).
  *
- *   words    token id of a text: open addressing, a slot holds id + 1
- *   pairs    two token ids that lie side by side → rank (less is better) and the token they become
+ *   merge    best first: two tokens that lie side by side, and the token they become
+ *   word     text → token; pair: two tokens → merge. Open addressing, a slot holds what it leads to + 1, 0 if it is free
  *
  * Tokens are written in GPT-2's letters for bytes, as in the file. The strings stay the caller's; the tables are ours. */
 #include <stdlib.h>
@@ -11,13 +11,13 @@
 enum problem { OUT_OF_MEMORY = 1, TWICE, EMPTY, NO_PAIR, NO_LEFT, NO_RIGHT, NO_WHOLE };
 
 struct strings { const uint8_t *text; const int32_t *end; int32_t count; };
-struct pair { int32_t left, right, rank, whole; };
+struct merge { int32_t left, right, whole; };
 struct bpe {
   struct strings tokens;
   int32_t whole_words;
   uint32_t word_mask, pair_mask;
-  int32_t *word;
-  struct pair *pair; /* left < 0: free */
+  int32_t *word, *pair;
+  struct merge *merge;
   uint8_t letter[256][2], letter_bytes[256];
   int32_t byte_token[256]; /* -1: none */
 };
@@ -50,10 +50,12 @@ static int32_t token_of(const struct bpe *t, const uint8_t *text, int32_t bytes)
   return *word_slot(t, hash_on(HASH_START, text, bytes), text, bytes, text, 0) - 1;
 }
 /* the slot of a pair, or the free one where it would be */
-static struct pair *pair_slot(const struct bpe *t, int32_t left, int32_t right) {
+static int32_t *pair_slot(const struct bpe *t, int32_t left, int32_t right) {
   for (uint32_t i = spread((uint32_t)left * 0x9E3779B1u ^ (uint32_t)right);; i++) {
-    struct pair *slot = t->pair + (i & t->pair_mask);
-    if (slot->left < 0 || (slot->left == left && slot->right == right)) return slot;
+    int32_t *slot = t->pair + (i & t->pair_mask);
+    if (!*slot) return slot;
+    const struct merge *merge = t->merge + *slot - 1;
+    if (merge->left == left && merge->right == right) return slot;
   }
 }
 
@@ -95,7 +97,8 @@ static enum problem add_pairs(struct bpe *t, const struct strings *merges, int32
     if (a < 0) return NO_LEFT;
     if (b < 0) return NO_RIGHT;
     if (whole < 0) return NO_WHOLE;
-    *pair_slot(t, a, b) = (struct pair){a, b, i, whole};
+    t->merge[i] = (struct merge){a, b, whole};
+    *pair_slot(t, a, b) = i + 1;
   }
   return 0;
 }
@@ -110,6 +113,7 @@ static uint32_t mask_for(int32_t count) {
 EXPORT void tf_bpe_free(struct bpe *t) {
   free(t->word);
   free(t->pair);
+  free(t->merge);
   free(t);
 }
 /* A tokenizer of the `tokens` strings that end at `token_end` in `text`, and of the merges; both stay the caller's and are
@@ -122,9 +126,9 @@ EXPORT struct bpe *tf_bpe_new(const uint8_t *text, const int32_t *token_end, int
   if (!t) return 0;
   *t = (struct bpe){.tokens = {text, token_end, tokens}, .whole_words = whole_words, .word_mask = mask_for(tokens), .pair_mask = mask_for(merges)};
   t->word = calloc(t->word_mask + (size_t)1, sizeof *t->word);
-  t->pair = malloc((t->pair_mask + (size_t)1) * sizeof *t->pair);
-  if (t->word && t->pair) {
-    memset(t->pair, 0xFF, (t->pair_mask + (size_t)1) * sizeof *t->pair);
+  t->pair = calloc(t->pair_mask + (size_t)1, sizeof *t->pair);
+  t->merge = malloc(((size_t)merges + 1) * sizeof *t->merge);
+  if (t->word && t->pair && t->merge) {
     problem[0] = add_tokens(t, problem + 1);
     if (!problem[0]) problem[0] = add_pairs(t, &all, problem + 1);
   }
@@ -133,7 +137,7 @@ EXPORT struct bpe *tf_bpe_new(const uint8_t *text, const int32_t *token_end, int
   return t;
 }
 
-/* One word under way. A heap entry is rank << 32 | place of the left one; it counts only if the pair there still has that rank. */
+/* One word under way. A heap entry is merge << 32 | place of its left token; it counts only if that is still the merge there. */
 struct work { int32_t *token, *next, *before; uint64_t *heap; int64_t heaped; };
 
 static void push(struct work *w, uint64_t entry) {
@@ -152,15 +156,14 @@ static uint64_t pop(struct work *w) {
   w->heap[i] = last;
   return least;
 }
-/* the pair of the token at `place` and the next one; 0 if there is none */
-static const struct pair *pair_at(const struct bpe *t, const struct work *w, int32_t place) {
-  if (place < 0 || w->token[place] < 0 || w->next[place] < 0) return 0;
-  const struct pair *pair = pair_slot(t, w->token[place], w->token[w->next[place]]);
-  return pair->left < 0 ? 0 : pair;
+/* the merge of the token at `place` and the next one; -1 if there is none */
+static int32_t merge_at(const struct bpe *t, const struct work *w, int32_t place) {
+  if (place < 0 || w->token[place] < 0 || w->next[place] < 0) return -1;
+  return *pair_slot(t, w->token[place], w->token[w->next[place]]) - 1;
 }
 static void consider(const struct bpe *t, struct work *w, int32_t place) {
-  const struct pair *pair = pair_at(t, w, place);
-  if (pair) push(w, (uint64_t)pair->rank << 32 | (uint32_t)place);
+  const int32_t rank = merge_at(t, w, place);
+  if (rank >= 0) push(w, (uint64_t)rank << 32 | (uint32_t)place);
 }
 
 /* Tokens of one word to `out`; how many. */
@@ -179,10 +182,10 @@ static int64_t encode_word(const struct bpe *t, struct work *w, const uint8_t *t
   while (w->heaped) {
     const uint64_t entry = pop(w);
     const int32_t place = (int32_t)(uint32_t)entry;
-    const struct pair *pair = pair_at(t, w, place);
-    if (!pair || (uint64_t)pair->rank != entry >> 32) continue;
+    const int32_t rank = merge_at(t, w, place);
+    if (rank < 0 || (uint64_t)rank != entry >> 32) continue;
     const int32_t gone = w->next[place];
-    w->token[place] = pair->whole;
+    w->token[place] = t->merge[rank].whole;
     w->token[gone] = -1;
     w->next[place] = w->next[gone];
     if (w->next[gone] >= 0) w->before[w->next[gone]] = place;

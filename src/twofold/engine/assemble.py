@@ -1,6 +1,7 @@
 """Putting the parts together: from a model's name, or a weight processor's address, to an engine."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ def load_weights(checkpoint: Checkpoint, backend: Native, progress: Progress) ->
         checkpoint.model,
         checkpoint.tensor,
         backend,
-        tokenizer=msgspec.msgpack.encode(checkpoint.tokenizer),
+        tokenizer=functools.partial(msgspec.msgpack.encode, checkpoint.tokenizer),
         progress=lambda done, total: progress("load", done, total),
     )
 
