@@ -223,6 +223,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "token twice": ({"tokens": Strings.of([*TOKENS[:-1], "hello"])}, "has the token 'hello' twice"),
     "empty token": ({"tokens": Strings.of([*TOKENS[:-1], ""])}, "token 266 of the tokenizer is empty"),
     "byte token": ({"token_type": [1] * 266 + [6]}, "token 266 has type 6"),
+    "type of no byte": ({"token_type": [1] * 265 + [-1, 256]}, "token 265 has type -1"),
     "type zero": ({"token_type": [0] + [1] * 266}, "token 0 has type 0"),
     "merge of one": ({"merges": Strings.of(["hello"])}, "merge 0 is 'hello', not two tokens"),
     "merge of three": ({"merges": Strings.of(["h e", "h e l"])}, "merge 1 is 'h e l', not two tokens"),

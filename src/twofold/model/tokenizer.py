@@ -71,14 +71,14 @@ _LETTER_BYTES = _letter_bytes()
 class TokenizerData(msgspec.Struct, frozen=True, dict=True):
     """A tokenizer as data; an instance that exists is valid, from a file or from a peer.
 
-    `token_types` holds GGUF's 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, one a token;
+    `token_types` holds GGUF's 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, a byte a token;
     `merges` holds "left right", best first. Raises ModelError (see `_check`) when it cannot be used.
     """
 
     model: str
     pre: str
     tokens: Strings
-    token_types: list[int]
+    token_types: bytes
     merges: Strings
     bos_id: int | None = None
     eos_id: int | None = None
@@ -112,7 +112,7 @@ class TokenizerData(msgspec.Struct, frozen=True, dict=True):
             model=_required(metadata, "ggml.model", str),
             pre=pre,
             tokens=_required(metadata, "ggml.tokens", Strings),
-            token_types=_required(metadata, "ggml.token_type", list[int]),
+            token_types=_types(_required(metadata, "ggml.token_type", list[int])),
             merges=_required(metadata, "ggml.merges", Strings),
             bos_id=_optional(metadata, "ggml.bos_token_id", int),
             eos_id=_optional(metadata, "ggml.eos_token_id", int),
@@ -164,9 +164,18 @@ def _check_types(data: TokenizerData) -> None:
     unknown_types = set(data.token_types) - _TYPES
     if unknown_types:
         kind = min(unknown_types)
-        raise ModelError(
-            f"token {data.token_types.index(kind)} has type {kind}, which a gpt2 tokenizer has not; {REMEDY}"
-        )
+        raise _unknown_type(data.token_types.index(kind), kind)
+
+
+def _types(kinds: list[int]) -> bytes:
+    try:
+        return bytes(kinds)
+    except ValueError:  # a number that is no byte
+        raise _unknown_type(*next((i, kind) for i, kind in enumerate(kinds) if not 0 <= kind < 256)) from None
+
+
+def _unknown_type(token: int, kind: int) -> ModelError:
+    return ModelError(f"token {token} has type {kind}, which a gpt2 tokenizer has not; {REMEDY}")
 
 
 def _check_ids(data: TokenizerData) -> None:
@@ -209,14 +218,13 @@ class Tokenizer:
         self.vocab_size = len(data.tokens)
         end_ids = [*data.end_of_turn_ids, *([] if data.eos_id is None else [data.eos_id])]
         self.end_ids = frozenset(end_ids)  # a reply is complete at any of these
-        self._types = np.frombuffer(bytes(data.token_types), np.uint8)
         self.special_ids = frozenset(self._of_types(*_SPECIAL).tolist())
         self._plain = Splitter(data, self._of_types(USER_DEFINED))
         self._special = Splitter(data, self._of_types(USER_DEFINED, *_SPECIAL))
 
     def _of_types(self, *types: int) -> npt.NDArray[np.int32]:
         """The ids of the tokens of these types."""
-        return np.flatnonzero(np.isin(self._types, types)).astype(np.int32)
+        return np.flatnonzero(np.isin(np.frombuffer(self.data.token_types, np.uint8), types)).astype(np.int32)
 
     def encode(self, text: str, *, parse_special: bool = True, add_bos: bool | None = None) -> list[int]:
         """The token ids of `text`.
