@@ -19,12 +19,11 @@ struct desk {
   int32_t epoll, shared_count;
   struct port **port;
   const int32_t *shared;
-  int64_t calm_until;
+  struct calm calm;
 };
 struct arrival { int32_t index, what; uint32_t segment, rows; uint64_t nanoseconds; };
 
 enum { EVENTS = 64, BELL = 1 << 30, PAUSES_PER_CLOCK = 8 };
-static const int64_t GAP_NS = 50000, CALM_NS = 100000000; /* as in port.c */
 
 /* Watch `descriptor` as number `index`; `events`: 1 to read, 2 to write, 4 it is the eventfd of the port, 0 no more. */
 EXPORT int tf_desk_watch(int epoll, int descriptor, int32_t index, int events, int fresh) {
@@ -91,23 +90,17 @@ static void say_asleep(struct desk *desk, uint32_t asleep) {
  * for about timeout_ns at most. Times below a millisecond are spent giving the processor to others. */
 EXPORT int tf_desk_wait(struct desk *desk, int64_t spin_ns, int64_t timeout_ns, struct arrival *out, int most) {
   int found = look(desk, out, most);
-  int64_t now = clock_ns();
-  const int64_t start = now;
-  if (now < desk->calm_until) spin_ns = 0;
-  while (!found && now - start < spin_ns) {
+  if (found || (!spin_ns && !timeout_ns)) return found;
+  struct spinning spinning = begin_to_spin(spin_ns, &desk->calm);
+  const int64_t start = spinning.last;
+  while (go_on_spinning(&spinning, &desk->calm, found)) {
     for (int i = 0; !found && i < PAUSES_PER_CLOCK; i++) {
       pause_core();
       found = look_at_shared(desk, out, most / 2);
     }
     found += look_at_events(desk, 0, out + found, most - found);
-    const int64_t then = now;
-    now = clock_ns();
-    if (now - then > GAP_NS) {
-      desk->calm_until = now + CALM_NS;
-      break;
-    }
   }
-  for (; !found && timeout_ns < 1000000 && now - start < timeout_ns; now = clock_ns()) {
+  while (!found && timeout_ns < 1000000 && clock_ns() - start < timeout_ns) {
     sched_yield();
     found = look(desk, out, most);
   }

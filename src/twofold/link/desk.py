@@ -29,7 +29,7 @@ class _Desk(ctypes.Structure):
         ("shared_count", ctypes.c_int32),
         ("port", ctypes.c_void_p),
         ("shared", ctypes.c_void_p),
-        ("calm_until", ctypes.c_int64),
+        ("calm", ctypes.c_int64 * 2),
     )
 
 
@@ -58,7 +58,7 @@ class Desk:
             range(PLACES)
         )  # the one freed longest ago is used next: an arrival may still name a late one
         self._arrivals = ctypes.create_string_buffer(_ARRIVAL.size * ARRIVALS)
-        self._raw = _Desk(self._epoll.fileno(), 0, self._ports.ctypes.data, self._shared.ctypes.data, 0)
+        self._raw = _Desk(self._epoll.fileno(), 0, self._ports.ctypes.data, self._shared.ctypes.data)
         self._waker = self.add(None, self._bell)
 
     def add(self, what: Any, descriptor: int, port: Port | None = None) -> Place:

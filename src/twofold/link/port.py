@@ -84,7 +84,7 @@ class _Port(ctypes.Structure):
         ("leaving", ctypes.c_uint64),
         ("left", ctypes.c_uint64),
         ("sequence", ctypes.c_uint64),
-        ("calm_until", ctypes.c_int64),
+        ("calm", ctypes.c_int64 * 2),
         ("bell", ctypes.c_int32),
         ("unused", ctypes.c_int32),
         ("seen", ctypes.c_uint32),
