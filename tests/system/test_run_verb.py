@@ -127,8 +127,8 @@ main()
 """
 
 
-def test_a_run_takes_at_most_twice_the_memory_of_the_file(smollm2_path: Path) -> None:
+def test_a_run_takes_at_most_1_6_times_the_memory_of_the_file(smollm2_path: Path) -> None:
     arguments = ("run", smollm2_path, "Hi", "--max-tokens", "1")
     with start(*arguments, command=(sys.executable, "-c", OWN_PEAK)) as running:
         peak = running.finish().text.splitlines()[-1].split()
-    assert int(peak[1]) * 1024 <= 2 * smollm2_path.stat().st_size
+    assert int(peak[1]) * 1024 <= 1.6 * smollm2_path.stat().st_size

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from twofold.errors import ModelError, RequestError
 from twofold.model.chat import ChatTemplate, Message
 from twofold.model.chat_meter import VALUE_LIMIT, WORK_LIMIT
+from twofold.model.strings import Strings
 from twofold.model.tokenizer import TokenizerData
 
 HELLO = [Message("system", "Be brief."), Message("user", "Hi!")]
@@ -85,13 +86,15 @@ def test_special_tokens_and_variables_are_there_by_name() -> None:
 def test_a_models_template_knows_the_models_tokens() -> None:
     letters = [chr(256 + byte) for byte in range(4)]
     source = "{{ bos_token }}{{ eos_token }}{{ unk_token is defined }}"
-    data = TokenizerData("gpt2", "gpt-2", letters, [3] * 4, [], bos_id=2, eos_id=3, chat_template=source)
+    data = TokenizerData(
+        "gpt2", "gpt-2", Strings.of(letters), bytes([3] * 4), Strings.of([]), bos_id=2, eos_id=3, chat_template=source
+    )
     assert ChatTemplate.of(data).render(HELLO) == letters[2] + letters[3] + "False"
 
 
 def test_a_model_without_a_template_is_refused() -> None:
     with pytest.raises(ModelError, match="has no chat template"):
-        ChatTemplate.of(TokenizerData("gpt2", "gpt-2", ["a"], [1], []))
+        ChatTemplate.of(TokenizerData("gpt2", "gpt-2", Strings.of(["a"]), bytes([1]), Strings.of([])))
 
 
 def test_the_time_is_the_callers() -> None:

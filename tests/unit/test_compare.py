@@ -87,3 +87,13 @@ def test_half_a_peer_is_refused() -> None:
         compare.peers(asked, Path("m"))
     asked.openvino_model, asked.llama_python = "d", "l"
     assert [peer.model for peer in compare.peers(asked, Path("m"))] == ["m", "d"]
+
+
+def test_the_first_round_of_starts_only_warms(tmp_path: Path) -> None:
+    counted = tmp_path / "starts"
+    say = f"open({str(counted)!r}, 'a').write('x'); print('token')"
+    taken = Taken("seconds")
+    for _ in range(3):
+        compare.start_turn({"twofold": (sys.executable, "-c", say)}, taken)
+    assert len(taken.rounds) == 3
+    assert counted.read_text() == "x" * 4

@@ -18,6 +18,7 @@ from tiny_gguf import TinyLlama, write_tiny_llama
 from twofold.errors import InternalError, ModelError
 from twofold.model.format import BF16, F16, FORMATS, Q4_0, Q4_1, Q8_0
 from twofold.model.gguf import GgufFile
+from twofold.model.strings import Strings
 
 VALID = file_bytes(
     (
@@ -255,6 +256,7 @@ def test_every_value_and_tensor_equals_the_reference_reader(tmp_path: Path, alig
     with GgufFile.open(path) as file:
         nested = file.metadata.pop("nested")
         expected.pop("nested")  # the reference reader flattens it
+        expected["strings"] = Strings.of(expected["strings"])
         assert file.metadata == expected
         assert [type(value) for value in file.metadata.values()] == [type(value) for value in expected.values()]
         assert list(file.metadata) == list(expected)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from twofold.errors import ModelError
 from twofold.model.gguf_values import MANY, MAX_STRING_BYTES, MAX_VALUES, Cursor
+from twofold.model.strings import Strings
 
 
 def test_a_string_over_the_limit_is_refused() -> None:
@@ -27,7 +28,7 @@ def test_many_strings_are_read_as_one_string_is(some: list[str], more: int) -> N
     words = [*some, *map(str, range(MANY)), *some] * more
     data = b"".join(map(string, words)) + b"behind"
     cursor = Cursor(array(STRING, len(words)) + data, "model.gguf")
-    assert cursor.value(ARRAY, "the words") == words
+    assert cursor.value(ARRAY, "the words") == Strings.of(words)
     assert cursor.remaining == len(b"behind")
 
 
@@ -52,7 +53,7 @@ def test_damage_among_many_strings_is_named_as_of_one(damage: str) -> None:
 def test_many_strings_longer_together_than_one_may_be_are_read() -> None:
     long = "x" * (MAX_STRING_BYTES // MANY)
     data = array(STRING, MANY + 1) + string(long) * (MANY + 1)
-    assert Cursor(data, "model.gguf").value(ARRAY, "the words") == [long] * (MANY + 1)
+    assert Cursor(data, "model.gguf").value(ARRAY, "the words") == Strings.of([long] * (MANY + 1))
 
 
 def test_more_values_than_the_limit_are_refused_before_they_are_read() -> None:

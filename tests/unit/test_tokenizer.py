@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twofold.errors import ModelError, RequestError
+from twofold.model.strings import Strings
 from twofold.model.tokenizer import PRE_TOKENIZERS, TextStream, Tokenizer, TokenizerData
 
 END, START, TOOL, PAD = "<|end|>", "<|start|>", "<tool>", "<unused0>"
@@ -30,9 +31,9 @@ def metadata(**changes: Any) -> dict[str, object]:
     values: dict[str, object] = {
         "model": "gpt2",
         "pre": "smollm",
-        "tokens": tokens,
+        "tokens": Strings.of(tokens),
         "token_type": [1] * 263 + [3, 3, 4, 5],
-        "merges": MERGES,
+        "merges": Strings.of(MERGES),
         "bos_token_id": 264,
         "eos_token_id": 263,
         "unknown_token_id": 263,
@@ -102,7 +103,7 @@ def test_a_digit_stands_alone_only_where_the_pre_tokenizer_says_so() -> None:
 
 
 def test_whole_words_come_before_merges_in_llama_bpe() -> None:
-    one_merge = {"merges": ["h e"]}
+    one_merge = {"merges": Strings.of(["h e"])}
     assert tokenizer(pre="llama-bpe", **one_merge).encode("hello") == [259]
     assert tokenizer(pre="gpt-2", **one_merge).encode("hello") == [256, *b"llo"]
 
@@ -139,14 +140,13 @@ def test_the_bytes_of_a_token_are_those_of_its_text(token_id: int, expected: str
 
 
 def test_a_token_not_written_in_letters_for_bytes_is_its_text() -> None:
-    tokens = [*metadata()["tokenizer.ggml.tokens"][:-1], "a 漢"]  # type: ignore[index]
-    assert tokenizer(tokens=tokens, token_type=[1] * 267).token_bytes(266) == "a 漢".encode()
+    tokens = [*TOKENS[:-1], "a 漢"]
+    assert tokenizer(tokens=Strings.of(tokens), token_type=[1] * 267).token_bytes(266) == "a 漢".encode()
 
 
 def test_a_byte_without_a_token_is_left_out() -> None:
-    tokens = metadata()["tokenizer.ggml.tokens"]
-    without_nul = ["unreachable" if token == "Ā" else token for token in tokens]  # type: ignore[attr-defined]
-    assert tokenizer(tokens=without_nul).encode("a\0b") == [*b"ab"]
+    without_nul = ["unreachable" if token == "Ā" else token for token in TOKENS]
+    assert tokenizer(tokens=Strings.of(without_nul)).encode("a\0b") == [*b"ab"]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,8 @@ def test_an_id_outside_the_vocabulary_is_refused(token_id: int) -> None:
         TINY["smollm"].decode([token_id])
 
 
-TOKENS: Any = metadata()["tokenizer.ggml.tokens"]
+TOKENS: Any = [*metadata()["tokenizer.ggml.tokens"]]  # type: ignore[misc]
+NONE = Strings.of([])
 MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "no model": ({"model": None}, "has no tokenizer.ggml.model"),
     "no pre": ({"pre": None}, "has no tokenizer.ggml.pre"),
@@ -203,7 +204,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "model of another kind": ({"model": "llama"}, "'llama' is not supported; supported: 'gpt2'"),
     "unknown pre": ({"pre": "zzz"}, "'zzz' is not supported; supported: 'gpt-2', 'llama-bpe', 'smollm'"),
     "model is a number": ({"model": 2}, "tokenizer.ggml.model has the wrong type"),
-    "tokens are numbers": ({"tokens": [1, 2]}, "tokenizer.ggml.tokens has the wrong type"),
+    "tokens are numbers": ({"tokens": [1, 2, 3]}, "tokenizer.ggml.tokens has the wrong type"),
     "tokens are one text": ({"tokens": "abc"}, "tokenizer.ggml.tokens has the wrong type"),
     "types are texts": ({"token_type": ["1"]}, "tokenizer.ggml.token_type has the wrong type"),
     "merges are pairs": ({"merges": [["a", "b"]]}, "tokenizer.ggml.merges has the wrong type"),
@@ -211,7 +212,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "eos is a truth value": ({"eos_token_id": True}, "tokenizer.ggml.eos_token_id has the wrong type"),
     "add_bos is a number": ({"add_bos_token": 1}, "tokenizer.ggml.add_bos_token has the wrong type"),
     "types of another length": ({"token_type": [1] * 266}, "267 tokens, 266 token types"),
-    "no tokens at all": ({"tokens": [], "token_type": [], "merges": []}, "outside its 0 tokens"),
+    "no tokens at all": ({"tokens": NONE, "token_type": [], "merges": NONE}, "outside its 0 tokens"),
     "bos outside": ({"bos_token_id": 267}, "bos id 267 is outside its 267 tokens"),
     "eos negative": ({"eos_token_id": -1}, "eos id -1 is outside"),
     "unknown outside": ({"unknown_token_id": 999}, "unknown id 999"),
@@ -219,17 +220,17 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "end of turn outside": ({"eot_token_id": 999}, "end of turn 0 id 999"),
     "bos wanted but not named": ({"bos_token_id": None, "add_bos_token": True}, "names no bos id"),
     "eos wanted but not named": ({"eos_token_id": None, "add_eos_token": True}, "names no eos id"),
-    "token twice": ({"tokens": [*TOKENS[:-1], "hello"]}, "has the token 'hello' twice"),
-    "empty token": ({"tokens": [*TOKENS[:-1], ""]}, "token 266 of the tokenizer is empty"),
-    "token with a surrogate": ({"tokens": [*TOKENS[:-1], "\ud800"]}, "token 266 of the tokenizer is not"),
+    "token twice": ({"tokens": Strings.of([*TOKENS[:-1], "hello"])}, "has the token 'hello' twice"),
+    "empty token": ({"tokens": Strings.of([*TOKENS[:-1], ""])}, "token 266 of the tokenizer is empty"),
     "byte token": ({"token_type": [1] * 266 + [6]}, "token 266 has type 6"),
+    "type of no byte": ({"token_type": [1] * 265 + [-1, 256]}, "token 265 has type -1"),
     "type zero": ({"token_type": [0] + [1] * 266}, "token 0 has type 0"),
-    "merge of one": ({"merges": ["hello"]}, "merge 0 is 'hello', not two tokens"),
-    "merge of three": ({"merges": ["h e", "h e l"]}, "merge 1 is 'h e l', not two tokens"),
-    "merge without a left": ({"merges": [" e"]}, "merge 0 is ' e', not two tokens"),
-    "merge without a right": ({"merges": ["h "]}, "merge 0 is 'h ', not two tokens"),
-    "merge of a stranger": ({"merges": ["h zz"]}, "merge 0 names 'zz', which is not in the vocabulary"),
-    "merge into a stranger": ({"merges": ["h z"]}, "merge 0 names 'hz', which is not in the vocabulary"),
+    "merge of one": ({"merges": Strings.of(["hello"])}, "merge 0 is 'hello', not two tokens"),
+    "merge of three": ({"merges": Strings.of(["h e", "h e l"])}, "merge 1 is 'h e l', not two tokens"),
+    "merge without a left": ({"merges": Strings.of([" e"])}, "merge 0 is ' e', not two tokens"),
+    "merge without a right": ({"merges": Strings.of(["h "])}, "merge 0 is 'h ', not two tokens"),
+    "merge of a stranger": ({"merges": Strings.of(["h zz"])}, "merge 0 names 'zz', which is not in the vocabulary"),
+    "merge into a stranger": ({"merges": Strings.of(["h z"])}, "merge 0 names 'hz', which is not in the vocabulary"),
 }
 
 
@@ -254,6 +255,6 @@ def test_the_data_survives_the_wire() -> None:
 
 
 def test_damaged_data_from_the_wire_is_refused() -> None:
-    plain = msgspec.to_builtins(TINY["smollm"].data)
+    plain = msgspec.structs.asdict(TINY["smollm"].data)
     with pytest.raises(ModelError, match="bos id 999"):
         msgspec.msgpack.decode(msgspec.msgpack.encode(plain | {"bos_id": 999}), type=TokenizerData)

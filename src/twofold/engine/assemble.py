@@ -1,6 +1,7 @@
 """Putting the parts together: from a model's name, or a weight processor's address, to an engine."""
 
 import contextlib
+import functools
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -75,8 +76,8 @@ def load_weights(
         checkpoint.model,
         checkpoint.tensor,
         backend,
-        tokenizer=msgspec.msgpack.encode(checkpoint.tokenizer),
         segments=sorted(wanted),
+        tokenizer=functools.partial(msgspec.msgpack.encode, checkpoint.tokenizer),
         progress=lambda done, total: progress("load", done, total),
     )
 

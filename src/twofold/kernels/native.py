@@ -5,6 +5,7 @@ step path. Weights are repacked into panels of 16 output rows (native/twofold.h)
 """
 
 import ctypes
+import mmap
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -29,7 +30,7 @@ from twofold.kernels.binding import (
 )
 from twofold.kernels.lowering import Buffer, LoweredStep, Lowering
 from twofold.kernels.packed_file import PackedCache, PackedFile
-from twofold.kernels.packing import ALIGN, Arena, Packer, Place, named_tensors, packed_bytes, plan
+from twofold.kernels.packing import Arena, Packer, Place, named_tensors, packed_bytes, plan
 from twofold.model.checkpoint import Tensor, Tensors
 from twofold.model.manifest import Manifest, Model
 from twofold.model.operations import Rotary
@@ -50,6 +51,11 @@ def physical_cores() -> int:
         except OSError:
             cores.add(("", str(cpu)))
     return max(1, len(cores))
+
+
+def reserved(size_bytes: int) -> npt.NDArray[np.uint8]:
+    """Zeroed memory at a page, given by the system as it is touched; malloc's may be touched when it is handed out."""
+    return np.frombuffer(mmap.mmap(-1, max(1, size_bytes)), np.uint8)
 
 
 class Native:
@@ -185,9 +191,8 @@ class NativeWeights:
         if buffer.plane is not None:
             return ValueStruct(self._layout.offsets[buffer.plane], buffer.width, None, None)
         rows = self._layout.rows
-        kind = {0: np.float32, 8: np.int8, 16: np.int16}[buffer.bits]
-        scratch = np.zeros((rows, buffer.width), kind)
-        scale = np.zeros((rows, max(1, buffer.width // 32), 4), np.float32)
+        scratch = reserved(rows * buffer.width * (buffer.bits or 32) // 8)
+        scale = reserved(rows * max(1, buffer.width // 32) * 16 if buffer.bits else 0)
         self._keep += [scratch, scale]
         return ValueStruct(-1, buffer.width, scratch.ctypes.data, scale.ctypes.data if buffer.bits else None)
 
@@ -216,7 +221,7 @@ class NativeContext:
         self._scratch_floats = self._scratch_needed(
             min(len(pool.memory), -(-manifest.context_length // PAGE_POSITIONS))
         )
-        self._scratch = np.empty(self._scratch_floats + ALIGN // 4, np.float32)  # given by the system as it is touched
+        self._scratch = reserved(self._scratch_floats * 4)
         self._positions = np.zeros(rows, np.int64)
         self._tables = np.zeros(rows, np.uint64)
         self._kept: list[npt.NDArray[np.int32]] = []
@@ -256,7 +261,6 @@ class NativeContext:
     def _prepare(self, rows: Rows) -> list[tuple[ContextCall, AttendCall, int]]:
         calls = []
         planes = [rows[name].ctypes.data for name in ("q", "k", "v", "attended")]
-        scratch = -(-self._scratch.ctypes.data // ALIGN) * ALIGN
         for layer, attention in zip(self._layers, self._attention, strict=True):
             rotary = self._angles[layer.rotary]
             attend = AttendCall(
@@ -266,7 +270,7 @@ class NativeContext:
             )  # fmt: skip
             call = ContextCall(
                 self._native.pool, self._native.level, ctypes.addressof(attention), ctypes.pointer(attend),
-                self._native.threads, scratch, self._scratch_floats,
+                self._native.threads, self._scratch.ctypes.data, self._scratch_floats,
             )  # fmt: skip
             calls.append((call, attend, ctypes.addressof(call)))
         self._calls[rows.address] = calls

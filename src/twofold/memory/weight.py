@@ -1,7 +1,7 @@
 """Weight memory: address and rows in, rows out. It keeps nothing between two calls."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twofold.errors import RequestError
 from twofold.kernels.base import Backend, Capabilities, Progress
@@ -21,11 +21,11 @@ class WeightMemory:
         tensors: Tensors,
         backend: Backend,
         *,
-        tokenizer: bytes = b"",
+        tokenizer: Callable[[], bytes] = bytes,
         segments: Sequence[int] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Load the weights of `segments` (default: all). `tokenizer` is handed to context processors that ask."""
+        """Load the weights of `segments` (default: all). `tokenizer` makes what context processors that ask get."""
         self.manifest: Manifest = model.manifest
         self.held = frozenset(range(model.manifest.segments) if segments is None else segments)
         self.layout = Layout(model.manifest)
@@ -44,7 +44,7 @@ class WeightMemory:
 
     def tokenizer(self) -> bytes:
         """The tokenizer's data, for a context processor that has no model file."""
-        return self._tokenizer
+        return self._tokenizer()
 
     def work(self, segment: int, rows: Rows, count: int) -> Nanoseconds:
         """Run `segment` on the first `count` rows, in place; returns the time it took.

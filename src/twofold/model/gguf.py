@@ -100,14 +100,14 @@ class GgufFile:
         return memoryview(self._data)[info.offset : info.offset + info.size_bytes]
 
     def give_back(self, raw: memoryview) -> None:
-        """Tell the system that these bytes, a part of what `raw` gave, need not stay in our memory.
+        """Tell the system that the file up to the end of `raw`, a part of a tensor, need not stay in our memory.
 
-        They stay valid: touched again, they are read again.
+        All of it stays valid: touched again, it is read again. From the beginning on, because the system maps more than
+        is touched, also backwards.
         """
         if isinstance(self._data, mmap.mmap) and raw:
             start = np.frombuffer(raw, np.uint8).ctypes.data - np.frombuffer(self._data, np.uint8).ctypes.data
-            first = start // mmap.PAGESIZE * mmap.PAGESIZE
-            self._data.madvise(mmap.MADV_DONTNEED, first, start + len(raw) - first)
+            self._data.madvise(mmap.MADV_DONTNEED, 0, start + len(raw))
 
     def close(self) -> None:
         """Drop the mapping: now, or with the last view that `raw` handed out. Closing twice is allowed."""

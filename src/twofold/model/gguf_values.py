@@ -17,10 +17,11 @@ from typing import TypeAlias
 import numpy as np
 
 from twofold.errors import ModelError
+from twofold.model.strings import Strings
 from twofold.native import library
 from twofold.units import MIB, bytes_text
 
-Value: TypeAlias = "str | int | float | bool | list[Value]"
+Value: TypeAlias = "str | int | float | bool | Strings | list[Value]"
 
 MAX_STRING_BYTES = 16 * MIB  # the longest known is a chat template of some 100 KiB
 MAX_VALUES = 4 * 1024 * 1024  # the largest known vocabularies with scores and merges hold 1.5 million
@@ -80,13 +81,14 @@ class Cursor:
 
     def string(self, what: str) -> str:
         """The next string."""
-        return self._strings(1, what)[0]
+        return self._strings_one_by_one(1, what)[0]
 
     def value(self, kind: int, what: str) -> Value:
-        """The next value, of the published type `kind`; a float32 widens to a Python float exactly."""
+        """The next value, of the published type `kind`; a float32 widens to a Python float exactly, an array of
+        strings is `Strings`."""
         return self._run(kind, 1, what, depth=0)[0]
 
-    def _run(self, kind: int, count: int, what: str, *, depth: int) -> list[Value]:
+    def _run(self, kind: int, count: int, what: str, *, depth: int) -> list[Value] | Strings:
         """The next `count` values, all of type `kind`, inside `depth` arrays."""
         least = _LEAST_BYTES.get(kind)
         if least is None:
@@ -97,7 +99,7 @@ class Cursor:
             raise self.refusal(f"{what} brings the metadata to more than {MAX_VALUES} values")
         self._values_left -= count
         if kind == STRING:
-            return [*self._strings(count, what)]
+            return self._strings(count, what)
         if kind == ARRAY:
             return [self._array(what, depth + 1) for _ in range(count)]
         numbers = struct.unpack_from(f"<{count}{_NUMBER_CODES[kind]}", self._data, self.at)
@@ -108,27 +110,29 @@ class Cursor:
             raise self.refusal(f"{what} holds a bool that is neither 0 nor 1")
         return [number == 1 for number in numbers]
 
-    def _array(self, what: str, depth: int) -> list[Value]:
+    def _array(self, what: str, depth: int) -> list[Value] | Strings:
         if depth > MAX_DEPTH:
             raise self.refusal(f"{what} nests arrays more than {MAX_DEPTH} deep")
         kind = self.u32(f"the element type of {what}")
         return self._run(kind, self.u64(f"the length of {what}"), what, depth=depth)
 
-    def _strings(self, count: int, what: str) -> list[str]:
+    def _strings(self, count: int, what: str) -> Strings:
         """The next `count` strings."""
         joined = self._joined(count) if count >= MANY else None
-        return self._strings_one_by_one(count, what) if joined is None else joined
+        return Strings.of(self._strings_one_by_one(count, what)) if joined is None else joined
 
-    def _joined(self, count: int) -> list[str] | None:
+    def _joined(self, count: int) -> Strings | None:
         """The same natively; None, nothing taken, for what only the plain way reads, or says what is wrong with."""
         data = np.frombuffer(self._data, np.uint8, offset=self.at)
-        joined = np.empty(min(len(data), MAX_STRING_BYTES), np.uint8)  # given by the system as it is touched
-        read = _join_strings()(data.ctypes.data, len(data), count, joined.ctypes.data, len(joined))
+        room = mmap.mmap(-1, min(len(data), MAX_STRING_BYTES))  # given by the system as it is touched, and taken back
+        joined = np.frombuffer(room, np.uint8)
+        ends = np.empty(count, "<i4")
+        read = _join_strings()(data.ctypes.data, len(data), count, joined.ctypes.data, len(joined), ends.ctypes.data)
         if read < 0:
             return None
         try:
-            strings = str(joined[: read - 7 * count - 1].data, "utf-8").split("\0")
-        except UnicodeDecodeError:
+            strings = Strings(joined[: read - 8 * count].tobytes(), ends.tobytes())
+        except ModelError:
             return None
         self.at += read
         return strings
@@ -158,5 +162,6 @@ class Cursor:
 def _join_strings() -> "ctypes._NamedFuncPointer":
     function = library().tf_join_strings
     function.restype = ctypes.c_int64
-    function.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
+    pointer, count = ctypes.c_void_p, ctypes.c_int64
+    function.argtypes = (pointer, count, count, pointer, count, pointer)
     return function

@@ -4,23 +4,28 @@
     ids ──token_bytes──join──UTF-8 (damaged sequences become U+FFFD)──> text
 
 `TokenizerData` is the whole description and is plain data: it travels to a context processor that has no
-model file. `Tokenizer` runs it on the `tokenizers` library. How text is cut into words before the merges
-is the file's `tokenizer.ggml.pre`; the cuts we know, and their sources, are in `PRE_TOKENIZERS`.
+model file. `Tokenizer` runs it: the `tokenizers` library cuts text at special tokens and into words, `Bpe` merges.
+How text is cut into words is the file's `tokenizer.ggml.pre`; the cuts we know, and their sources, are in
+`PRE_TOKENIZERS`.
 
 Sources: GGUF specification, section "Tokenizer"; Radford et al. 2019 (GPT-2), byte-level BPE.
 """
 
 import codecs
-import itertools
-import operator
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from tokenizers import AddedToken, Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 
 from twofold.errors import ModelError, RequestError
+from twofold.model.bpe import REMEDY, Bpe
+from twofold.model.strings import CONTINUED, CONTINUES, Ends, Strings
+from twofold.units import GIB
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
 _TYPES = frozenset((NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED))
@@ -63,18 +68,18 @@ def _letter_bytes() -> dict[str, int]:
 _LETTER_BYTES = _letter_bytes()
 
 
-class TokenizerData(msgspec.Struct, frozen=True):
+class TokenizerData(msgspec.Struct, frozen=True, dict=True):
     """A tokenizer as data; an instance that exists is valid, from a file or from a peer.
 
-    `token_types` holds GGUF's 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, one a token;
+    `token_types` holds GGUF's 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, a byte a token;
     `merges` holds "left right", best first. Raises ModelError (see `_check`) when it cannot be used.
     """
 
     model: str
     pre: str
-    tokens: list[str]
-    token_types: list[int]
-    merges: list[str]
+    tokens: Strings
+    token_types: bytes
+    merges: Strings
     bos_id: int | None = None
     eos_id: int | None = None
     unknown_id: int | None = None
@@ -87,10 +92,10 @@ class TokenizerData(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         _check(self)
 
-    def pairs(self) -> list[tuple[str, str]]:
-        """The merges, each as its two tokens, best first."""
-        parts = _parts(self.merges)
-        return list(zip(parts[::2], parts[1::2], strict=True))
+    @functools.cached_property
+    def bpe(self) -> Bpe:
+        """The merges, ready to use."""
+        return Bpe(self.tokens, self.merges, whole_words=PRE_TOKENIZERS[self.pre].whole_words)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, object]) -> "TokenizerData":
@@ -106,9 +111,9 @@ class TokenizerData(msgspec.Struct, frozen=True):
         return cls(
             model=_required(metadata, "ggml.model", str),
             pre=pre,
-            tokens=_required(metadata, "ggml.tokens", list[str]),
-            token_types=_required(metadata, "ggml.token_type", list[int]),
-            merges=_required(metadata, "ggml.merges", list[str]),
+            tokens=_required(metadata, "ggml.tokens", Strings),
+            token_types=_types(_required(metadata, "ggml.token_type", list[int])),
+            merges=_required(metadata, "ggml.merges", Strings),
             bos_id=_optional(metadata, "ggml.bos_token_id", int),
             eos_id=_optional(metadata, "ggml.eos_token_id", int),
             unknown_id=_optional(metadata, "ggml.unknown_token_id", int),
@@ -120,17 +125,9 @@ class TokenizerData(msgspec.Struct, frozen=True):
         )
 
 
-def _parts(merges: list[str]) -> list[str]:
-    """What stands between the spaces of all merges: their tokens in pairs, where every merge has one space."""
-    return " ".join(merges).split(" ") if merges else []
-
-
-_REMEDY = "fetch the model again or convert it with a current converter"
-
-
 def _required(metadata: Mapping[str, object], key: str, kind: Any) -> Any:
     if f"tokenizer.{key}" not in metadata:
-        raise ModelError(f"the model's metadata has no tokenizer.{key}; {_REMEDY}")
+        raise ModelError(f"the model's metadata has no tokenizer.{key}; {REMEDY}")
     return _optional(metadata, key, kind)
 
 
@@ -141,31 +138,15 @@ def _optional(metadata: Mapping[str, object], key: str, kind: Any) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise ModelError(f"the model's tokenizer.{key} has the wrong type: {error}; {_REMEDY}") from None
+        raise ModelError(f"the model's tokenizer.{key} has the wrong type: {error}; {REMEDY}") from None
 
 
 def _check(data: TokenizerData) -> None:
     """Raise ModelError unless every part of `data` is supported and consistent with the others."""
     _check_kind(data.model, data.pre)
-    vocabulary = frozenset(data.tokens)
-    _check_tokens(data, vocabulary)
+    _check_types(data)
     _check_ids(data)
-    parts = _parts(data.merges)
-    pairs_all = set(map(str.count, data.merges, itertools.repeat(" "))) <= {1}
-    named = itertools.chain(parts, map(operator.add, parts[::2], parts[1::2]))
-    if not pairs_all or not vocabulary.issuperset(named):
-        _refuse_merge(data.merges, vocabulary)
-
-
-def _refuse_merge(merges: list[str], vocabulary: frozenset[str]) -> None:
-    """Raise ModelError for the first merge that is not two tokens that make a third."""
-    for i, merge in enumerate(merges):
-        left, space, right = merge.partition(" ")
-        if not (left and space and right) or " " in right:
-            raise ModelError(f"tokenizer merge {i} is {merge[:60]!r}, not two tokens and a space; {_REMEDY}")
-        for token in (left, right, left + right):
-            if token not in vocabulary:
-                raise ModelError(f"tokenizer merge {i} names {token[:60]!r}, which is not in the vocabulary; {_REMEDY}")
+    _ = data.bpe  # holds tokens and merges against each other
 
 
 def _check_kind(model: str, pre: str) -> None:
@@ -176,33 +157,25 @@ def _check_kind(model: str, pre: str) -> None:
         raise ModelError(f"the tokenizer's pre-tokenizer {pre[:60]!r} is not supported; supported: {known}")
 
 
-def _check_tokens(data: TokenizerData, vocabulary: frozenset[str]) -> None:
+def _check_types(data: TokenizerData) -> None:
     count = len(data.tokens)
     if len(data.token_types) != count:
-        raise ModelError(f"the tokenizer has {count} tokens, {len(data.token_types)} token types; {_REMEDY}")
-    if len(vocabulary) != count:
-        seen: set[str] = set()
-        twice = next(token for token in data.tokens if token in seen or seen.add(token))  # type: ignore[func-returns-value]
-        raise ModelError(f"the tokenizer has the token {twice[:60]!r} twice; {_REMEDY}")
-    if "" in vocabulary:
-        raise ModelError(f"token {data.tokens.index('')} of the tokenizer is empty; {_REMEDY}")
-    if not _is_unicode("".join(data.tokens)):
-        i = next(i for i, token in enumerate(data.tokens) if not _is_unicode(token))
-        raise ModelError(f"token {i} of the tokenizer is not Unicode text; {_REMEDY}")
+        raise ModelError(f"the tokenizer has {count} tokens, {len(data.token_types)} token types; {REMEDY}")
     unknown_types = set(data.token_types) - _TYPES
     if unknown_types:
         kind = min(unknown_types)
-        raise ModelError(
-            f"token {data.token_types.index(kind)} has type {kind}, which a gpt2 tokenizer has not; {_REMEDY}"
-        )
+        raise _unknown_type(data.token_types.index(kind), kind)
 
 
-def _is_unicode(text: str) -> bool:
+def _types(kinds: list[int]) -> bytes:
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        return bytes(kinds)
+    except ValueError:  # a number that is no byte
+        raise _unknown_type(*next((i, kind) for i, kind in enumerate(kinds) if not 0 <= kind < 256)) from None
+
+
+def _unknown_type(token: int, kind: int) -> ModelError:
+    return ModelError(f"token {token} has type {kind}, which a gpt2 tokenizer has not; {REMEDY}")
 
 
 def _check_ids(data: TokenizerData) -> None:
@@ -210,12 +183,31 @@ def _check_ids(data: TokenizerData) -> None:
     named |= {f"end of turn {i}": token_id for i, token_id in enumerate(data.end_of_turn_ids)}
     for name, token_id in named.items():
         if token_id is not None and not 0 <= token_id < len(data.tokens):
-            raise ModelError(
-                f"the tokenizer's {name} id {token_id} is outside its {len(data.tokens)} tokens; {_REMEDY}"
-            )
+            raise ModelError(f"the tokenizer's {name} id {token_id} is outside its {len(data.tokens)} tokens; {REMEDY}")
     for name, wanted, token_id in (("bos", data.add_bos, data.bos_id), ("eos", data.add_eos, data.eos_id)):
         if wanted and token_id is None:
-            raise ModelError(f"the tokenizer is to add {name} to a text but names no {name} id; {_REMEDY}")
+            raise ModelError(f"the tokenizer is to add {name} to a text but names no {name} id; {REMEDY}")
+
+
+class Splitter:
+    """Cuts text at the tokens that are `found` in it as they are, and between those into words."""
+
+    def __init__(self, data: TokenizerData, found: npt.NDArray[np.int32]) -> None:
+        # Of the library's tokenizer all but the model is used: to this one every word is the same, token 0.
+        self._engine = Engine(models.WordLevel({"": 0}, unk_token=""))
+        self._engine.pre_tokenizer = pre_tokenizers.Sequence(list(PRE_TOKENIZERS[data.pre].steps))
+        texts = [data.tokens[i] for i in found.tolist()]
+        self._engine.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in texts])
+        self._known = np.concatenate([[-1], found]).astype(np.int32)  # by the library's id
+
+    def split(self, text: str, raw: bytes) -> tuple[Ends, npt.NDArray[np.int32]]:
+        """Where each piece of `text` ends in `raw`, its UTF-8, and its token if it is one that is found, else -1."""
+        pieces = self._engine.encode(text, add_special_tokens=False)
+        ends = np.array([end for _, end in pieces.offsets], np.int32)
+        if len(raw) != len(text):
+            begins = np.flatnonzero((np.frombuffer(raw, np.uint8) & CONTINUED) != CONTINUES)  # of each character
+            ends = np.append(begins, len(raw)).astype(np.int32)[ends]
+        return ends, self._known[pieces.ids]
 
 
 class Tokenizer:
@@ -226,14 +218,13 @@ class Tokenizer:
         self.vocab_size = len(data.tokens)
         end_ids = [*data.end_of_turn_ids, *([] if data.eos_id is None else [data.eos_id])]
         self.end_ids = frozenset(end_ids)  # a reply is complete at any of these
-        self.special_ids = frozenset(i for i, kind in enumerate(data.token_types) if kind in _SPECIAL)
-        bpe = models.BPE(
-            vocab=dict(zip(data.tokens, range(self.vocab_size), strict=True)),
-            merges=data.pairs(),
-            ignore_merges=PRE_TOKENIZERS[data.pre].whole_words,
-        )
-        self._plain = _engine(bpe, data, frozenset((USER_DEFINED,)))
-        self._special = _engine(bpe, data, frozenset((USER_DEFINED, *_SPECIAL)))
+        self.special_ids = frozenset(self._of_types(*_SPECIAL).tolist())
+        self._plain = Splitter(data, self._of_types(USER_DEFINED))
+        self._special = Splitter(data, self._of_types(USER_DEFINED, *_SPECIAL))
+
+    def _of_types(self, *types: int) -> npt.NDArray[np.int32]:
+        """The ids of the tokens of these types."""
+        return np.flatnonzero(np.isin(np.frombuffer(self.data.token_types, np.uint8), types)).astype(np.int32)
 
     def encode(self, text: str, *, parse_special: bool = True, add_bos: bool | None = None) -> list[int]:
         """The token ids of `text`.
@@ -242,18 +233,21 @@ class Tokenizer:
         ordinary characters (for text that is not trusted). `add_bos` None does what the model file asks for
         both ends; True or False decides about the beginning alone, and nothing is added to the end. A byte
         that the vocabulary has no token for is left out, as everywhere else (SmolLM2 lacks U+0004).
-        Raises RequestError for text with a lone surrogate, and for `add_bos` where there is no such token.
+        Raises RequestError for text with a lone surrogate or of 2 GiB, and for `add_bos` where there is no such
+        token.
         """
         try:
-            text.encode()
+            raw = text.encode()
         except UnicodeEncodeError as error:
             raise RequestError(
                 f"the text has a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}, "
                 "which no UTF-8 text can hold; remove it or put U+FFFD in its place"
             ) from None
-        engine = self._special if parse_special else self._plain
-        ids: list[int] = engine.encode(text, add_special_tokens=False).ids
-        data = self.data
+        if len(raw) >= 2 * GIB:
+            raise RequestError("the text has 2 GiB or more, which no context holds; shorten it")
+        splitter = self._special if parse_special else self._plain
+        data, (ends, known) = self.data, splitter.split(text, raw)
+        ids = data.bpe.encode(raw, ends, known)
         if data.add_bos if add_bos is None else add_bos:
             if data.bos_id is None:
                 raise RequestError("this model has no beginning-of-sequence token; encode without add_bos")
@@ -310,12 +304,3 @@ def _token_bytes(text: str, kind: int) -> bytes:
     if kind == NORMAL and all(letter in _LETTER_BYTES for letter in text):
         return bytes(_LETTER_BYTES[letter] for letter in text)
     return text.encode()
-
-
-def _engine(bpe: models.BPE, data: TokenizerData, matched: frozenset[int]) -> Engine:
-    """The library's tokenizer that finds tokens of the `matched` types in the text before anything else."""
-    engine = Engine(bpe)
-    engine.pre_tokenizer = pre_tokenizers.Sequence(list(PRE_TOKENIZERS[data.pre].steps))
-    found = [text for text, kind in zip(data.tokens, data.token_types, strict=True) if kind in matched]
-    engine.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in found])
-    return engine

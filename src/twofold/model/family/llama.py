@@ -7,6 +7,7 @@ from twofold.errors import ModelError
 from twofold.model.family.base import BLOCK, PANEL, Blueprint, Facts, check_widths, rotary_of, rotary_shapes
 from twofold.model.operations import Add, Attention, Embed, Linear, RMSNorm, SwiGLU, WeightOperation, rounded
 from twofold.model.segment import Cut, Plane, Segment
+from twofold.model.strings import Strings
 
 
 def build(facts: Facts) -> Blueprint:
@@ -71,9 +72,9 @@ def build(facts: Facts) -> Blueprint:
     return Blueprint((first, *between, last), (attention,) * layers, shapes)
 
 
-def _tokens(facts: Facts) -> list[object]:
+def _tokens(facts: Facts) -> Strings:
     tokens = facts.metadata.get("tokenizer.ggml.tokens")
-    if not isinstance(tokens, list) or not tokens:
+    if not isinstance(tokens, Strings) or not tokens:
         raise ModelError("metadata tokenizer.ggml.tokens is missing, so the size of the vocabulary is unknown")
     return tokens
 
