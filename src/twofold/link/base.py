@@ -99,9 +99,6 @@ class Channel(Protocol):
     def welcome(self, message: Message, layout: Layout) -> None:
         """Accept the other side: send the Welcome and expect calls of this layout; before it no call is taken."""
 
-    def give(self, rows: Rows, first: int, worked: Nanoseconds) -> bool:
-        """Answer the call that arrived, from row `first` of `rows` on; whether all of it has left."""
-
     def fail(self, message: Message) -> bool:
         """Answer the call that arrived with a message; whether all of it has left."""
 

@@ -17,14 +17,14 @@ from twofold.errors import DeadlinePassed, FrameError, InternalError, LinkError,
 from twofold.link.base import HANDSHAKE_SECONDS, Listener, Service, check_call, welcome_of
 from twofold.link.channel import FRAME_SECONDS
 from twofold.link.desk import Desk, Place
-from twofold.link.port import SPIN_NS, What, forget, native_layout
+from twofold.link.port import SPIN_NS, Batch, What
 from twofold.log import logger
 from twofold.processor.allowance import Gate
 from twofold.processor.door import Door
 from twofold.processor.guest import Guest
 from twofold.schedule.calls import CallQueue, Waiting
 from twofold.store.keys import keys_folder
-from twofold.units import Nanoseconds, Seconds
+from twofold.units import Seconds
 from twofold.wire.handshake import layout_of, limited, refusal
 from twofold.wire.message import (
     AskTokenizer,
@@ -37,7 +37,6 @@ from twofold.wire.message import (
     Welcome,
     failed,
 )
-from twofold.wire.rows import Rows
 
 CONNECTIONS = 1024
 STRANGERS = 128  # connections that have not said Hello
@@ -65,8 +64,7 @@ class WeightProcessor:
         self._held = frozenset(service.held)
         self._welcome = welcome_of(service, title)
         self._layout = layout_of(self._welcome)
-        self._native = native_layout(self._layout)
-        self._rows = Rows(self._layout)
+        self._batch = Batch(self._layout)
         self._queue = CallQueue(len(self._layout.cuts), self._layout.limit)
         self._gate = Gate()
         self._door = Door(keys or keys_folder())
@@ -83,6 +81,7 @@ class WeightProcessor:
 
     def serve_forever(self) -> None:
         """Serve until `stop`; then every connection is closed."""
+        self._desk.own()
         for listener in self._listeners:
             self._desk.add(listener, listener.fileno())
         try:
@@ -128,8 +127,10 @@ class WeightProcessor:
     # what arrives
 
     def _arrived(self, place: Place, what: int, segment: int, rows: int, left: int) -> None:
-        if isinstance(place.what, Guest):
-            guest = place.what
+        guest = place.what
+        if isinstance(guest, Guest):
+            if guest.number not in self._guests:
+                return  # an earlier arrival ended it
             try:
                 if what == What.CALL:
                     self._call(guest, segment, rows, left)
@@ -238,26 +239,29 @@ class WeightProcessor:
         """Work for `batch` and answer it; if the batch fails, each call by itself, so that none fails for another."""
         start = time.monotonic_ns()
         guests = [self._guests[call.port] for call in batch]
-        segment, count = batch[0].segment, 0
-        for call, guest in zip(batch, guests, strict=True):
-            guest.channel.calls.take(self._rows, self._native, count)
-            count += call.rows
+        segment, count = batch[0].segment, sum([call.rows for call in batch])
+        self._batch.take([guest.channel.calls for guest in guests])
         try:
-            worked = self._service.work(segment, self._rows, count)
+            worked = self._service.work(segment, self._batch.rows, count)
         except TwofoldError as error:
             self._refuse(batch, guests, error)
         except Exception as error:
             self._logger.exception("segment %d of %d rows failed", segment, count)
             self._refuse(batch, guests, _bug(error))
         else:
-            first = 0
-            for call, guest in zip(batch, guests, strict=True):
-                self._answered(guest)
-                self._give(guest, first, worked)
-                first += call.rows
-        forget(self._rows, self._native, segment, count)
+            self._answered(guests, self._batch.give(len(batch), worked))
         now = time.monotonic_ns()
         self._queue.ran(batch, now, now - start)
+
+    def _answered(self, guests: list[Guest], what: list[int]) -> None:
+        """The calls of `guests` are answered, as far as `what` says."""
+        for guest, left in zip(guests, what, strict=True):
+            self._free(guest)
+            if left != What.WRITABLE:
+                try:
+                    self._left(guest, guest.channel.flush())
+                except LinkError as error:
+                    self._dismiss(guest, error)
 
     def _refuse(self, batch: list[Waiting], guests: list[Guest], error: TwofoldError) -> None:
         """`batch` failed: a single call is answered with the error, of several each gets its own try."""
@@ -267,21 +271,16 @@ class WeightProcessor:
             for call in batch:
                 self._run([call])
 
-    def _give(self, guest: Guest, first: int, worked: Nanoseconds) -> None:
-        try:
-            self._left(guest, guest.channel.give(self._rows, first, worked))
-        except LinkError as error:
-            self._dismiss(guest, error)
-
     def _failed(self, guest: Guest, error: TwofoldError) -> None:
         """The call of `guest` is answered with `error`."""
-        self._answered(guest)
+        self._free(guest)
         try:
             self._left(guest, guest.channel.fail(failed(error)))
         except LinkError as lost:
             self._dismiss(guest, lost)
 
-    def _answered(self, guest: Guest) -> None:
+    def _free(self, guest: Guest) -> None:
+        """`guest` has no call here any more."""
         guest.calling = False
         if guest.limited:
             self._gate.ended(guest.number)
@@ -318,7 +317,7 @@ class WeightProcessor:
         if self._guests.pop(guest.number, None) is None:
             return
         self._queue.withdraw(guest.number)
-        self._answered(guest)
+        self._free(guest)
         while guest.places:
             self._desk.remove(guest.places.pop())
         if told and why is not None:
