@@ -86,7 +86,7 @@ def test_an_address_beyond_this_host_is_refused_by_both_ends(tiny: Path) -> None
     url = "tcp://192.0.2.1:7070"
     cases = {"run": ("run", tiny, "hi", "--weights", url), "weights": ("weights", tiny, "--listen", url)}
     for finished in all_of({**cases, "all": ("weights", tiny, "--listen", "tcp://0.0.0.0:0")}).values():
-        refused(finished, REQUEST_ERROR, "is not on this host", "TLS")
+        refused(finished, REQUEST_ERROR, "tcp:// is not encrypted; use tls://")
 
 
 def test_what_is_no_address_is_refused(tiny: Path) -> None:

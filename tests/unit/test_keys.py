@@ -180,6 +180,7 @@ HOSTS_FILE = msgspec.json.encode(keys.Hosts(hosts=(INVITATION,)))
         (keys.GRANTS, b"[" * 100_000),
         (keys.GRANTS, b"\xff\xfe"),
         (keys.GRANTS, b'{"version":2}'),
+        (keys.GRANTS, b'{"\xde\xb2":2}'),
         (keys.HOSTS, HOSTS_FILE.replace(b'"secret":"', b'"secret":"AAAA')),
         (keys.HOSTS, GRANTS_FILE),
         (keys.IDENTITY, b""),
@@ -192,8 +193,9 @@ def test_what_cannot_be_right_is_refused_with_what_it_would_cost_to_remove_it(
 ) -> None:
     fill(folder)
     (folder / name).write_bytes(content)
-    with pytest.raises(ConfigurationError, match=f"{folder / name} is damaged .*remove it, and then"):
+    with pytest.raises(ConfigurationError, match=f"{folder / name} is damaged .*remove it, and then") as caught:
         READERS[name](folder)
+    assert str(caught.value).isprintable()
     assert (folder / name).read_bytes() == content
 
 

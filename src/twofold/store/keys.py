@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from twofold.config import config_file
-from twofold.errors import ConfigurationError
+from twofold.errors import ConfigurationError, one_line
 from twofold.store.grant import Grant, Invitation, UnixSeconds, lapse
 from twofold.store.place import replacing
 
@@ -188,7 +188,7 @@ def _content(path: Path) -> bytes | None:
 
 
 def _damaged(path: Path, why: str, loss: str) -> ConfigurationError:
-    return ConfigurationError(f"{path} is damaged ({why}); restore it, or remove it, and then {loss}")
+    return ConfigurationError(f"{path} is damaged ({one_line(why)}); restore it, or remove it, and then {loss}")
 
 
 def _put(path: Path, content: bytes) -> None:
