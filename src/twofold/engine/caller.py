@@ -65,8 +65,20 @@ class Caller:
 
     def __call__(self, segment: int, count: int) -> None:
         """Run `segment` on the first `count` of the lane's rows."""
-        self.begin(self.rows, segment, count)
-        self.finish()
+        lent = self._only.get(segment) if self.attachments.map is self._map else None
+        if lent is None or self._pending is not None:
+            self.begin(self.rows, segment, count)
+            self.finish()
+            return
+        start = time.perf_counter_ns()
+        try:
+            worked = lent.connection.call(self.rows, segment, count, self.deadline)
+        except TwofoldError as error:
+            self._again(Pending(self.rows, segment, count, time.monotonic()), lent, error)
+            return
+        self.weights_ns += worked
+        self.link_ns += max(0, time.perf_counter_ns() - start - worked)
+        self.calls += 1
 
     def begin(self, rows: Rows, segment: int, count: int) -> None:
         """Begin a call; the rows are to be left alone until `finish`. Errors as there."""
@@ -101,6 +113,17 @@ class Caller:
         self.weights_ns += worked
         self.link_ns += max(0, self._spent_ns + time.perf_counter_ns() - start - worked)
         self.calls += 1
+
+    def _again(self, pending: Pending, lent: Lent, error: TwofoldError) -> None:
+        """The only replica failed: go on as for any call."""
+        self._pending, self._lent, self._spent_ns = pending, lent, 0
+        try:
+            self._failed(pending, lent, error)
+            self._send(pending)
+        except BaseException:
+            self._abandon()
+            raise
+        self.finish()
 
     def close(self) -> None:
         """Close this lane's connections; a second time is nothing."""

@@ -43,7 +43,7 @@ class PortConnection:
     def call(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
         """`begin` and `finish`."""
         nanoseconds = self._prepare(rows, segment, count, deadline)
-        slice_ns = min(nanoseconds, SLICE_NS)
+        slice_ns = SLICE_NS if nanoseconds > SLICE_NS else nanoseconds
         what = self._port.call(rows, self._native, segment, count, nanoseconds, slice_ns)
         if what == _CALL:
             self._begun = None
