@@ -1,0 +1,177 @@
+"""Chaos: checked streams over two replicas of each half of a model, while replicas and their links fail in turn.
+
+    python bench/chaos.py --minutes 10 [--model smollm2] [--streams 4] [--seed 1] [--network]
+
+It writes bench/results/chaos.json (chaos-network.json) and ends with status 1 if a promise is broken: a wrong token,
+a lost or hung request, a process that grows, a pause at a killed replica beyond the limit (`fabric/judge.py`).
+"""
+
+import argparse
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from fabric import judge
+from fabric.judge import Happened, Promise
+from fabric.plan import Event, plan
+from fabric.processors import Child
+from fabric.stages import Stage, loopback
+from fabric.streams import Told, expected
+from fabric.vitals import Vital, Watch, flat, growth
+
+from twofold.engine.machine import stamp
+from twofold.kernels.native import Native
+from twofold.model.checkpoint import Checkpoint
+from twofold.store.models import file_at
+from twofold.store.pull import ensure
+
+ROOT = Path(__file__).resolve().parent.parent
+TOKENS = 64  # of a request
+END_SECONDS = 60.0  # for the requests under way when the load ends
+FIRST_SECONDS = 60.0
+
+
+class Load:
+    """The context process, and all that it told."""
+
+    def __init__(self, stage: Stage, streams: int) -> None:
+        words = ["-m", "fabric.streams", stage.weights, str(streams), str(TOKENS)]
+        self.child = Child(words, start=stage.start, environment=stage.environment)
+        self.told: list[Told] = []
+        self._streams = streams
+        self._all_speak = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+
+    def start(self) -> None:
+        """Start, and wait until every stream has told its first token."""
+        self.child.start()
+        self._reader.start()
+        if not self._all_speak.wait(FIRST_SECONDS) or not self.child.running:
+            raise SystemExit(f"the streams did not begin: {self.child.last_words()}")
+
+    def finish(self) -> None:
+        """Let every stream finish its request; what takes longer than END_SECONDS hangs."""
+        assert self.child.process.stdin
+        self.child.process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.child.process.wait(END_SECONDS)
+        self.child.signal(signal.SIGKILL)  # its output ends
+        self._reader.join()
+
+    def _read(self) -> None:
+        assert self.child.process.stdout
+        speaking: set[int] = set()
+        for line in self.child.process.stdout:
+            told = msgspec.json.decode(line, type=Told)
+            self.told.append(told)
+            if len(speaking) < self._streams:
+                speaking.add(told.stream)
+                if len(speaking) == self._streams:
+                    self._all_speak.set()
+        self._all_speak.set()
+
+
+def play(stage: Stage, events: Sequence[Event], seconds: float, watch: Watch) -> list[Happened]:
+    """Do every event to its replica at its time, and keep the load going for `seconds`."""
+    start = time.monotonic()
+    happened: list[Happened] = []
+    for event in events:
+        _until(start + event.at)
+        began = time.monotonic()
+        stage.begin(event)
+        _until(began + event.seconds)
+        ended = time.monotonic()
+        stage.end(event)
+        happened.append(Happened(event, began, ended))
+        watch.add(f"replica {event.target}", stage.replicas[event.target].process.pid)
+        print(f"{began - start:7.1f} s  {event.kind} of replica {event.target} for {ended - began:.1f} s", flush=True)
+    _until(start + seconds)
+    return happened
+
+
+def _until(moment: float) -> None:
+    time.sleep(max(moment - time.monotonic(), 0))
+
+
+def chaos(stage: Stage, tokens: list[list[int]], *, seconds: float, streams: int, seed: int) -> dict[str, Any]:
+    """The whole run on a stage; its figures, and the promises."""
+    events = plan(seed, seconds, len(stage.replicas), stage.kinds)
+    load = Load(stage, streams)
+    with load.child, Watch() as watch:
+        load.start()
+        watch.add("context", load.child.process.pid)
+        for number, replica in enumerate(stage.replicas):
+            watch.add(f"replica {number}", replica.process.pid)
+        happened = play(stage, events, seconds, watch)
+        start = happened[0].began - events[0].at if events else time.monotonic()
+        load.finish()
+        words = load.child.last_words()
+    counts = judge.count(load.told, tokens)
+    by_kind = judge.pauses(load.told, happened)
+    swollen = [name for name, samples in watch.samples.items() if not flat(samples)]
+    return {
+        "seconds": seconds, "streams": streams, "seed": seed, "replicas": len(stage.replicas),
+        "counts": msgspec.to_builtins(counts), "pauses_ms": msgspec.to_builtins(by_kind), "swollen": swollen,
+        "vitals": {name: vitals(samples) for name, samples in watch.samples.items()},
+        "events": [[round(h.began - start, 3), *h.event[1:3], round(h.ended - h.began, 3)] for h in happened],
+        "last_words": words,
+        "promises": promised(judge.promises(counts, by_kind, swollen)),
+    }  # fmt: skip
+
+
+def vitals(samples: Sequence[Vital]) -> dict[str, Any]:
+    """First, last and growth of a process."""
+    grown = growth(list(samples))
+    return {
+        "seconds": round(samples[-1].at - samples[0].at, 1),
+        "resident_bytes": [samples[0].resident_bytes, samples[-1].resident_bytes],
+        "descriptors": [samples[0].descriptors, samples[-1].descriptors],
+        "growth": grown and [grown.resident_bytes, grown.descriptors],
+    }
+
+
+def promised(kept: dict[str, Promise]) -> dict[str, Any]:
+    """For the result."""
+    return {name: {"value": p.value, "limit": p.limit, "kept": p.kept} for name, p in kept.items()}
+
+
+def segments_of(model: str) -> int:
+    """How many segments a model has."""
+    with Checkpoint.open(file_at(model)) as checkpoint:
+        return len(checkpoint.model.segments)
+
+
+def main() -> None:
+    """Run, print, store; status 1 if a promise is broken."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--streams", type=int, default=4)
+    parser.add_argument("--shares", type=int, default=2, help="parts of the model, each with two replicas")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--output", type=Path)
+    asked = parser.parse_args()
+    ensure(asked.model)
+    backend = Native()
+    result: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), **stamp(backend.capabilities())}
+    backend.close()
+    tokens = expected(asked.model, TOKENS)
+    with loopback(asked.model, segments_of(asked.model), count=asked.shares, seed=asked.seed) as stage:
+        result |= chaos(stage, tokens, seconds=60 * asked.minutes, streams=asked.streams, seed=asked.seed)
+    output = asked.output or ROOT / "bench" / "results" / "chaos.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    print(json.dumps({name: result[name] for name in ("counts", "pauses_ms", "swollen", "promises")}, indent=1))
+    sys.exit(not all(promise["kept"] for promise in result["promises"].values()))
+
+
+if __name__ == "__main__":
+    main()
