@@ -5,6 +5,7 @@ import functools
 import os
 import select
 import struct
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class Desk:
         self._functions = _functions()
         self._epoll = select.epoll()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        weakref.finalize(self, os.close, self._bell)  # not in `close`: another thread may be about to ring it
         self._ports = np.zeros(PLACES, np.uintp)
         self._shared = np.zeros(PLACES, np.int32)
         self._places: list[Place | None] = [None] * PLACES
@@ -57,7 +59,7 @@ class Desk:
         )  # the one freed longest ago is used next: an arrival may still name a late one
         self._arrivals = ctypes.create_string_buffer(_ARRIVAL.size * ARRIVALS)
         self._raw = _Desk(self._epoll.fileno(), 0, self._ports.ctypes.data, self._shared.ctypes.data, 0)
-        self._waker = self.add(self, self._bell)
+        self._waker = self.add(None, self._bell)
 
     def add(self, what: Any, descriptor: int, port: Port | None = None) -> Place:
         """Watch `descriptor`, and the frames of `port` if it is one; DeviceError if there are too many already.
@@ -113,9 +115,7 @@ class Desk:
 
     def close(self) -> None:
         """Close; a second time is nothing."""
-        if not self._epoll.closed:
-            self._epoll.close()
-            os.close(self._bell)
+        self._epoll.close()
 
     def _watch(self, place: Place, events: int, *, fresh: bool) -> None:
         wrong = self._functions.tf_desk_watch(self._raw.epoll, place.descriptor, place.index, events, fresh)

@@ -248,7 +248,7 @@ class Port:
             return str(error)
         match self._raw.fault:
             case Fault.CHECKSUM:
-                return "a damaged frame: its checksum is not that of its bytes"
+                return f"damaged {header.kind_name}: its checksum is not that of its bytes"
             case Fault.ROWS:
                 return f"it answered another call than the one in flight (segment {header.segment})"
             case _:

@@ -279,8 +279,8 @@ class WeightProcessor:
         if self._guests.pop(guest.number, None) is None:
             return
         self._queue.withdraw(guest.number)
-        for place in guest.places:
-            self._desk.remove(place)
+        while guest.places:
+            self._desk.remove(guest.places.pop())
         if told and why is not None:
             self._logger.warning("closing the link to a %s: %s", guest.channel.peer, why)
             with contextlib.suppress(LinkError):
