@@ -7,12 +7,8 @@ a lost or hung request, a process that grows, a pause at a killed replica beyond
 """
 
 import argparse
-import contextlib
 import json
-import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +16,11 @@ from typing import Any
 
 import msgspec
 from fabric import judge
-from fabric.judge import Happened, Promise
+from fabric.judge import Happened
+from fabric.load import Load
 from fabric.plan import Event, plan
-from fabric.processors import Child
 from fabric.stages import Stage, loopback
-from fabric.streams import Told, expected
+from fabric.streams import expected
 from fabric.vitals import Vital, Watch, flat, growth
 
 from twofold.engine.machine import stamp
@@ -35,48 +31,6 @@ from twofold.store.pull import ensure
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKENS = 64  # of a request
-END_SECONDS = 60.0  # for the requests under way when the load ends
-FIRST_SECONDS = 60.0
-
-
-class Load:
-    """The context process, and all that it told."""
-
-    def __init__(self, stage: Stage, streams: int) -> None:
-        words = ["-m", "fabric.streams", stage.weights, str(streams), str(TOKENS)]
-        self.child = Child(words, start=stage.start, environment=stage.environment)
-        self.told: list[Told] = []
-        self._streams = streams
-        self._all_speak = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-
-    def start(self) -> None:
-        """Start, and wait until every stream has told its first token."""
-        self.child.start()
-        self._reader.start()
-        if not self._all_speak.wait(FIRST_SECONDS) or not self.child.running:
-            raise SystemExit(f"the streams did not begin: {self.child.last_words()}")
-
-    def finish(self) -> None:
-        """Let every stream finish its request; what takes longer than END_SECONDS hangs."""
-        assert self.child.process.stdin
-        self.child.process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.child.process.wait(END_SECONDS)
-        self.child.signal(signal.SIGKILL)  # its output ends
-        self._reader.join()
-
-    def _read(self) -> None:
-        assert self.child.process.stdout
-        speaking: set[int] = set()
-        for line in self.child.process.stdout:
-            told = msgspec.json.decode(line, type=Told)
-            self.told.append(told)
-            if len(speaking) < self._streams:
-                speaking.add(told.stream)
-                if len(speaking) == self._streams:
-                    self._all_speak.set()
-        self._all_speak.set()
 
 
 def play(stage: Stage, events: Sequence[Event], seconds: float, watch: Watch) -> list[Happened]:
@@ -104,16 +58,17 @@ def _until(moment: float) -> None:
 def chaos(stage: Stage, tokens: list[list[int]], *, seconds: float, streams: int, seed: int) -> dict[str, Any]:
     """The whole run on a stage; its figures, and the promises."""
     events = plan(seed, seconds, len(stage.replicas), stage.kinds)
-    load = Load(stage, streams)
-    with load.child, Watch() as watch:
-        load.start()
-        watch.add("context", load.child.process.pid)
+    environment = dict(stage.environment)
+    load = Load(stage.weights, streams=streams, tokens=TOKENS, start=stage.start, environment=environment)
+    with load, Watch() as watch:
+        load.begin()
+        watch.add("context", load.process.pid)
         for number, replica in enumerate(stage.replicas):
             watch.add(f"replica {number}", replica.process.pid)
         happened = play(stage, events, seconds, watch)
         start = happened[0].began - events[0].at if events else time.monotonic()
         load.finish()
-        words = load.child.last_words()
+        words = load.last_words()
     counts = judge.count(load.told, tokens)
     by_kind = judge.pauses(load.told, happened)
     swollen = [name for name, samples in watch.samples.items() if not flat(samples)]
@@ -123,7 +78,7 @@ def chaos(stage: Stage, tokens: list[list[int]], *, seconds: float, streams: int
         "vitals": {name: vitals(samples) for name, samples in watch.samples.items()},
         "events": [[round(h.began - start, 3), *h.event[1:3], round(h.ended - h.began, 3)] for h in happened],
         "last_words": words,
-        "promises": promised(judge.promises(counts, by_kind, swollen)),
+        "promises": judge.told_promises(judge.promises(counts, by_kind, swollen)),
     }  # fmt: skip
 
 
@@ -136,11 +91,6 @@ def vitals(samples: Sequence[Vital]) -> dict[str, Any]:
         "descriptors": [samples[0].descriptors, samples[-1].descriptors],
         "growth": grown and [grown.resident_bytes, grown.descriptors],
     }
-
-
-def promised(kept: dict[str, Promise]) -> dict[str, Any]:
-    """For the result."""
-    return {name: {"value": p.value, "limit": p.limit, "kept": p.kept} for name, p in kept.items()}
 
 
 def segments_of(model: str) -> int:

@@ -132,3 +132,8 @@ def promises(counts: Counts, by_kind: Mapping[str, Pauses], swollen: Sequence[st
     if "kill" in by_kind:
         kept["p99 pause at a killed replica, ms"] = Promise(by_kind["kill"].p99, 1000 * KILL_PAUSE_SECONDS)
     return kept
+
+
+def told_promises(kept: Mapping[str, Promise]) -> dict[str, dict[str, float | bool]]:
+    """For a result file."""
+    return {name: {"value": p.value, "limit": p.limit, "kept": p.kept} for name, p in kept.items()}
