@@ -26,7 +26,6 @@ from fabric.vitals import Vital, Watch, flat, growth
 from twofold.engine.machine import stamp
 from twofold.kernels.native import Native
 from twofold.model.checkpoint import Checkpoint
-from twofold.store.models import file_at
 from twofold.store.pull import ensure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,25 +33,33 @@ TOKENS = 64  # of a request
 
 
 def play(stage: Stage, events: Sequence[Event], seconds: float, watch: Watch) -> list[Happened]:
-    """Do every event to its replica at its time, and keep the load going for `seconds`."""
+    """Do every event to its replica, and keep the load going for `seconds` in all.
+
+    An event that takes longer than planned, as a replica that starts again may, puts off those after it.
+    """
     start = time.monotonic()
+    late = 0.0
     happened: list[Happened] = []
     for event in events:
-        _until(start + event.at)
-        began = time.monotonic()
+        began = _reached(start + event.at + late)
+        if began + event.seconds > start + seconds:
+            break
         stage.begin(event)
-        _until(began + event.seconds)
-        ended = time.monotonic()
+        ended = _reached(began + event.seconds)
         stage.end(event)
-        happened.append(Happened(event, began, ended))
+        back = time.monotonic()
+        late = back - start - event.end
+        happened.append(Happened(event, began, ended, back))
         watch.add(f"replica {event.target}", stage.replicas[event.target].process.pid)
-        print(f"{began - start:7.1f} s  {event.kind} of replica {event.target} for {ended - began:.1f} s", flush=True)
-    _until(start + seconds)
+        print(f"{began - start:7.1f} s  {event.kind} of replica {event.target} for {back - began:.1f} s", flush=True)
+    _reached(start + seconds)
     return happened
 
 
-def _until(moment: float) -> None:
+def _reached(moment: float) -> float:
+    """Now, which is `moment` or later."""
     time.sleep(max(moment - time.monotonic(), 0))
+    return time.monotonic()
 
 
 def chaos(stage: Stage, tokens: list[list[int]], *, seconds: float, streams: int, seed: int) -> dict[str, Any]:
@@ -76,7 +83,7 @@ def chaos(stage: Stage, tokens: list[list[int]], *, seconds: float, streams: int
         "seconds": seconds, "streams": streams, "seed": seed, "replicas": len(stage.replicas),
         "counts": msgspec.to_builtins(counts), "pauses_ms": msgspec.to_builtins(by_kind), "swollen": swollen,
         "vitals": {name: vitals(samples) for name, samples in watch.samples.items()},
-        "events": [[round(h.began - start, 3), *h.event[1:3], round(h.ended - h.began, 3)] for h in happened],
+        "events": [[round(h.began - start, 3), *h.event[1:3], round(h.back - h.began, 3)] for h in happened],
         "last_words": words,
         "promises": judge.told_promises(judge.promises(counts, by_kind, swollen)),
     }  # fmt: skip
@@ -95,7 +102,7 @@ def vitals(samples: Sequence[Vital]) -> dict[str, Any]:
 
 def segments_of(model: str) -> int:
     """How many segments a model has."""
-    with Checkpoint.open(file_at(model)) as checkpoint:
+    with Checkpoint.open(ensure(model)) as checkpoint:
         return len(checkpoint.model.segments)
 
 
@@ -109,7 +116,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
-    ensure(asked.model)
     backend = Native()
     result: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), **stamp(backend.capabilities())}
     backend.close()

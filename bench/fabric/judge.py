@@ -13,15 +13,23 @@ from fabric.streams import Told, prompt_of
 
 AFTER_SECONDS = 1.5  # of an event: a pause that begins in it is the event's
 KILL_PAUSE_SECONDS = 0.25
-QUIET = "quiet"
+QUIET, RETURN = "quiet", "return"
 
 
 class Happened(NamedTuple):
-    """An event as it was: seconds of the monotonic clock."""
+    """An event as it was, in seconds of the monotonic clock: from `ended` to `back` a killed replica starts again."""
 
     event: Event
     began: float
     ended: float
+    back: float
+
+    @property
+    def spans(self) -> list[tuple[str, float, float]]:
+        """What to look at: a kind, from when, until when. Starting again takes processors, so it is a kind apart."""
+        if self.event.kind == "kill":
+            return [("kill", self.began, self.ended), (RETURN, self.ended, self.back + AFTER_SECONDS)]
+        return [(self.event.kind, self.began, self.back + AFTER_SECONDS)]
 
 
 class Counts(msgspec.Struct):
@@ -98,14 +106,11 @@ def pauses(told: Sequence[Told], events: Sequence[Happened]) -> dict[str, Pauses
     found: dict[str, list[float]] = defaultdict(list)
     for times in gaps(told).values():
         touched: set[int] = set()
-        for happened in events:
-            inside = [
-                place for place, (start, end) in enumerate(times)
-                if end >= happened.began and start <= happened.ended + AFTER_SECONDS
-            ]  # fmt: skip
+        for kind, first, last in (span for happened in events for span in happened.spans):
+            inside = [place for place, (start, end) in enumerate(times) if end >= first and start <= last]
             touched.update(inside)
             if inside:
-                found[happened.event.kind].append(max(times[place][1] - times[place][0] for place in inside))
+                found[kind].append(max(times[place][1] - times[place][0] for place in inside))
         found[QUIET] += [end - start for place, (start, end) in enumerate(times) if place not in touched]
     return {kind: summary(values) for kind, values in sorted(found.items()) if values}
 

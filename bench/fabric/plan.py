@@ -10,7 +10,7 @@ QUIET_SECONDS = 2.0  # before the first event
 SLOW_MS, LOSS = 20.0, 0.05  # what `slow` adds each way, and the share that `loss` loses
 REST_SECONDS = (2.0, 4.0)  # from the end of an event to the next: lost connections are made again in it
 LASTING = {  # seconds; what is not here is over at once
-    "kill": (0.2, 1.5),  # until it is started again
+    "kill": (0.5, 1.5),  # until it is started again
     "stop": (0.2, 3.0),
     "hold": (0.2, 3.0),
     "partition": (0.2, 3.0),

@@ -1,7 +1,18 @@
 """Judging a run: what was told against what had to come, by hand."""
 
 import pytest
-from fabric.judge import AFTER_SECONDS, KILL_PAUSE_SECONDS, QUIET, Counts, Happened, count, pauses, promises, summary
+from fabric.judge import (
+    AFTER_SECONDS,
+    KILL_PAUSE_SECONDS,
+    QUIET,
+    RETURN,
+    Counts,
+    Happened,
+    count,
+    pauses,
+    promises,
+    summary,
+)
 from fabric.plan import Event
 from fabric.streams import PROMPTS, Told
 
@@ -35,13 +46,13 @@ def test_a_request_without_its_end_is_lost_if_others_follow_and_hangs_if_none_do
     assert count([*request(0, 0), *request(0, 1, [100, 101])], EXPECTED).hung == 1
 
 
-def kill(began: float, ended: float) -> Happened:
-    return Happened(Event(began, "kill", 0, ended - began), began, ended)
+def happened(kind: str, began: float, ended: float, back: float = 0.0) -> Happened:
+    return Happened(Event(began, kind, 0, ended - began), began, ended, max(back, ended))
 
 
 def test_a_pause_is_the_longest_gap_that_touches_the_event_for_every_stream() -> None:
     told = [Told(0, 0, at, 1) for at in (0.0, 0.1, 0.4, 0.5, 9.0, 9.1)] + [Told(1, 0, at, 1) for at in (0.0, 0.2, 0.3)]
-    found = pauses(told, [kill(0.2, 0.3)])
+    found = pauses(told, [happened("kill", 0.2, 0.3)])
     assert (found["kill"].count, found["kill"].most) == (2, 8500.0)
     assert found[QUIET].most == 100.0
 
@@ -49,9 +60,17 @@ def test_a_pause_is_the_longest_gap_that_touches_the_event_for_every_stream() ->
 def test_a_gap_after_the_event_and_its_aftermath_is_quiet() -> None:
     late = 1.0 + AFTER_SECONDS + 0.1
     told = [Told(0, 0, at, 1) for at in (0.9, 1.05, late, late + 3)]
-    found = pauses(told, [kill(1.0, 1.0)])
-    assert found["kill"].most == pytest.approx(1000 * (late - 1.05), abs=0.1)
+    found = pauses(told, [happened("stop", 1.0, 1.0)])
+    assert found["stop"].most == pytest.approx(1000 * (late - 1.05), abs=0.1)
     assert found[QUIET].most == 3000.0
+
+
+def test_starting_again_is_judged_apart_from_the_kill() -> None:
+    told = [Told(0, 0, at, 1) for at in (0.9, 1.1, 2.1, 2.9, 3.0)]
+    found = pauses(told, [happened("kill", 1.0, 2.0, back=2.5)])
+    assert found["kill"].most == 1000.0
+    found = pauses(told, [happened("kill", 1.0, 1.05, back=2.5)])
+    assert (found["kill"].most, found[RETURN].most) == (200.0, 1000.0)
 
 
 def test_percentiles_are_of_the_values_themselves() -> None:
