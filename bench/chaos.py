@@ -19,7 +19,7 @@ from fabric import judge
 from fabric.judge import Happened
 from fabric.load import Load
 from fabric.plan import Event, plan
-from fabric.stages import Stage, loopback
+from fabric.stages import Stage, loopback, namespaces
 from fabric.streams import expected
 from fabric.vitals import Vital, Watch, flat, growth
 
@@ -114,15 +114,17 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=4)
     parser.add_argument("--shares", type=int, default=2, help="parts of the model, each with two replicas")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--network", action="store_true", help="every process on a host of its own")
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
     backend = Native()
     result: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), **stamp(backend.capabilities())}
     backend.close()
     tokens = expected(asked.model, TOKENS)
-    with loopback(asked.model, segments_of(asked.model), count=asked.shares, seed=asked.seed) as stage:
+    place = namespaces if asked.network else loopback
+    with place(asked.model, segments_of(asked.model), count=asked.shares, seed=asked.seed) as stage:
         result |= chaos(stage, tokens, seconds=60 * asked.minutes, streams=asked.streams, seed=asked.seed)
-    output = asked.output or ROOT / "bench" / "results" / "chaos.json"
+    output = asked.output or ROOT / "bench" / "results" / ("chaos-network.json" if asked.network else "chaos.json")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(json.dumps({name: result[name] for name in ("counts", "pauses_ms", "swollen", "promises")}, indent=1))

@@ -83,10 +83,10 @@ class Cables:
         self._under_way: list[Arrival] = []
         self._numbers = itertools.count()
 
-    def add(self, host: str, address: bytes) -> None:
-        """Plug in a host with an IPv4 address of 4 bytes."""
+    def add(self, host: str, *addresses: bytes) -> None:
+        """Plug in a host with IPv4 addresses of 4 bytes."""
         self._ports[host] = Port(Direction(self._chance), Direction(self._chance))
-        self._hosts[address] = host
+        self._hosts.update(dict.fromkeys(addresses, host))
 
     def set(self, host: str, cable: Cable) -> None:
         """Both directions of a host's cable, from now on."""

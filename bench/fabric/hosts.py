@@ -8,7 +8,7 @@
         b.run(["ping", a.address])
 
     ┌ namespace of the switch ──────────────┐     ┌ namespace a ──────┐
-    │ switch.py: cables, cuts               │     │ net0 10.77.0.1/24 │   each namespace is held by a process that ends
+    │ switch.py: cables, cuts               │     │ net0 10.77.0.1    │   each namespace is held by a process that ends
     │   descriptors of the TUN devices ─────┼────▶│ (TUN), lo         │   with its standard input, so nothing is left
     └───────────────────────────────────────┘     └───────────────────┘   behind even if we are killed
 
@@ -35,17 +35,28 @@ from fabric.switch import AddHost, Command, Cut, Heal, SetCable
 from twofold.errors import DeviceError, one_line
 
 BENCH = Path(__file__).resolve().parent.parent
-SUBNET = "10.77.0"
+SUBNET, PLAIN_SUBNET = "10.77.0", "127.77.0"
 HOSTS = 254
 STEP_SECONDS = 10.0  # for one command that sets something up
+LOOPBACK = (  # 127.0.0.1 alone, which leaves the rest of 127.0.0.0/8 to the network; net0 speaks IPv4 alone
+    "link set lo up",
+    "addr del 127.0.0.1/8 dev lo",
+    "addr add 127.0.0.1/32 dev lo",
+    "link set net0 addrgenmode none",
+)
+SET_UP = "echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet && echo inside && cat"  # then it waits for its end
 NEEDS = "needs user namespaces, /dev/net/tun, util-linux and iproute2"
 
 
 class Host:
-    """One namespace with an address; made by `Network.host`."""
+    """One namespace with addresses; made by `Network.host`.
 
-    def __init__(self, name: str, address: str, inside: "Inside") -> None:
-        self.name, self.address = name, address
+    `plain` counts as an address of one's own host, yet the other hosts reach it: what is kept to one host, as tcp://
+    is, can so be tried over a network.
+    """
+
+    def __init__(self, name: str, address: str, plain: str, inside: "Inside") -> None:
+        self.name, self.address, self.plain = name, address, plain
         self._inside = inside
         self._processes: list[subprocess.Popen[Any]] = []
 
@@ -87,9 +98,10 @@ class Inside:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment()
         )
 
-    def enter(self) -> list[str]:
-        """The beginning of a command line that runs the rest inside."""
-        return ["nsenter", "--target", str(self.pid), "--user", "--preserve-credentials", "--net", "--"]
+    def enter(self, *, net: bool = True) -> list[str]:
+        """The beginning of a command line that runs the rest inside; without `net` in the user namespace alone."""
+        words = ["nsenter", "--target", str(self.pid), "--user", "--preserve-credentials", *(["--net"] if net else [])]
+        return [*words, "--"]
 
     @property
     def pid(self) -> int:
@@ -156,22 +168,20 @@ class Network:
         """A new host, on a cable without delay."""
         if name in self._hosts or len(self._hosts) == HOSTS:
             raise DeviceError(f"host {name} cannot be added: names differ, and {HOSTS} fit; choose another")
-        address = f"{SUBNET}.{len(self._hosts) + 1}"
-        device = self._ask(AddHost(name, address))
-        # the holder: says that it is there, then waits for the end of its input
-        inside = self._hold(
-            self._stack, [*self._switch.enter()[:-2], "--", "unshare", "--net", "sh", "-c", "echo in; cat"]
-        )
+        number = len(self._hosts) + 1
+        address, plain = f"{SUBNET}.{number}", f"{PLAIN_SUBNET}.{number}"
+        device = self._ask(AddHost(name, (address, plain)))
+        inside = self._hold(self._stack, [*self._switch.enter(net=False), "unshare", "--net", "sh", "-c", SET_UP])
         inside.hear()
-        _set_up(self._switch, f"link set {device} netns {inside.pid} name net0")
+        _ip(self._switch, f"link set {device} netns {inside.pid} name net0")
         for words in (
-            "link set lo up",
-            "link set net0 addrgenmode none",
+            *LOOPBACK,
             f"addr add {address}/24 dev net0",
+            f"addr add {plain}/24 dev net0",
             "link set net0 up",
         ):
-            _set_up(inside, words)
-        host = self._hosts[name] = Host(name, address, inside)
+            _ip(inside, words)
+        host = self._hosts[name] = Host(name, address, plain, inside)
         self._stack.callback(host.close)
         return host
 
@@ -220,7 +230,7 @@ class Network:
         return self._switch.hear()
 
 
-def _set_up(inside: Inside, words: str) -> None:
+def _ip(inside: Inside, words: str) -> None:
     """`ip WORDS` in a namespace."""
     try:
         done = subprocess.run(

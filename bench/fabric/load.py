@@ -51,6 +51,11 @@ class Load(Child):
         self.signal(signal.SIGKILL)  # its output ends
         self._reader.join()
 
+    @property
+    def requests(self) -> int:
+        """The number of the latest request that has begun."""
+        return self.told[-1].request if self.told else 0
+
     def rate(self, start: float, end: float) -> float:
         """Tokens a second between two moments of the monotonic clock."""
         return sum(one.token is not None and start <= one.at < end for one in list(self.told)) / (end - start)

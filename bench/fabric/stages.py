@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fabric.faults import Fault
-from fabric.plan import LOOPBACK, SLOW_MS, Event
+from fabric.hosts import Network
+from fabric.plan import LOOPBACK, LOSS, NETWORK, SLOW_MS, Event
 from fabric.processors import Child, Processor, Start
 
 PORT = 7070
@@ -103,3 +104,43 @@ def _proxy(stack: contextlib.ExitStack, processor: Processor, seed: int) -> Chil
     proxy = stack.enter_context(Child(["-m", "fabric.proxy", "127.0.0.1:0", processor.place, str(seed)]))
     proxy.start()
     return proxy
+
+
+@contextlib.contextmanager
+def namespaces(model: str, segments: int, *, count: int = 2, replicas: int = 2, seed: int = 0) -> Iterator[Stage]:
+    """Replicas each on a host of its own, the context process on another."""
+    with Network(seed=seed) as net, contextlib.ExitStack() as stack:
+        context = net.host(CONTEXT)
+        names: list[str] = []
+        processors: list[Processor] = []
+        for options in _options(segments, count, replicas):
+            host = net.host(f"weights {len(names)}")
+            names.append(host.name)
+            net.link(host.name, delay_ms=BASE_DELAY_MS)
+            processor = Processor(model, f"tcp://{host.plain}:{PORT}", *options, start=host.popen)
+            processors.append(stack.enter_context(processor))
+        _start(processors)
+
+        def begin(event: Event) -> None:
+            name = names[event.target]
+            match event.kind:
+                case "partition":
+                    net.cut(CONTEXT, name)
+                case "cut out":
+                    net.cut(CONTEXT, name, one_way=True)
+                case "cut in":
+                    net.cut(name, CONTEXT, one_way=True)
+                case "slow":
+                    net.link(name, delay_ms=BASE_DELAY_MS + SLOW_MS)
+                case "loss":
+                    net.link(name, delay_ms=BASE_DELAY_MS, loss=LOSS)
+                case _:
+                    _begin(processors, event)
+
+        def end(event: Event) -> None:
+            net.heal()
+            net.link(names[event.target], delay_ms=BASE_DELAY_MS)
+            _end(processors, event)
+
+        weights = ",".join(processor.url for processor in processors)
+        yield Stage(processors, weights, context.popen, {}, NETWORK, begin, end)

@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Sequence
 
 import msgspec
 
@@ -29,7 +30,7 @@ class AddHost(msgspec.Struct, frozen=True, tag="host"):
     """Make a TUN device for a host; answered with its name, to be moved into the host's namespace."""
 
     name: str
-    address: str
+    addresses: tuple[str, ...]
 
 
 class SetCable(msgspec.Struct, frozen=True, tag="cable"):
@@ -96,7 +97,7 @@ class Switch:
     def _answer(self, command: Command) -> str:
         match command:
             case AddHost():
-                return self._add(command.name, command.address)
+                return self._add(command.name, command.addresses)
             case SetCable():
                 self._cables.set(command.host, command.cable)
             case Cut():
@@ -105,12 +106,12 @@ class Switch:
                 self._cables.heal()
         return "done"
 
-    def _add(self, host: str, address: str) -> str:
+    def _add(self, host: str, addresses: Sequence[str]) -> str:
         descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         asked = struct.pack("16sH22x", b"net%d", IFF_TUN | IFF_NO_PI)  # %d: the system numbers it
         made: bytes = fcntl.ioctl(descriptor, TUNSETIFF, asked)
         self._devices[descriptor], self._descriptors[host] = host, descriptor
-        self._cables.add(host, socket.inet_aton(address))
+        self._cables.add(host, *map(socket.inet_aton, addresses))
         return made[:16].rstrip(b"\0").decode()
 
 

@@ -1,6 +1,7 @@
 """The network of hosts itself: what is asked of a cable is what is measured."""
 
 import contextlib
+import ipaddress
 import json
 import os
 import select
@@ -127,6 +128,19 @@ def bound_udp(host: Host) -> socket.socket:
     made = socket.socket(fileno=descriptor)
     made.settimeout(5)
     return made
+
+
+def test_the_plain_address_is_of_ones_own_host_and_yet_reached_by_others(net: Network) -> None:
+    a, b = net.host("a"), net.host("b")
+    serve(a)
+    assert ipaddress.ip_address(a.plain).is_loopback
+    net.link("a", delay_ms=10)
+    times = json.loads(b.run([sys.executable, ECHO, "measure", a.plain, PORT, "3", "64", "5"]).stdout)
+    assert len(times) == 3
+    assert min(times) >= 20
+    at_home = json.loads(a.run([sys.executable, ECHO, "measure", "127.0.0.1", PORT, "3", "64", "5"]).stdout)
+    assert len(at_home) == 3
+    assert max(at_home) < 20
 
 
 def test_nothing_leaves_the_network(net: Network) -> None:
