@@ -35,6 +35,9 @@ void frame_unpack(const struct cut *cut, int gives, char *rows, uint64_t first, 
 /* Two words that one side rings and the other waits for. */
 struct mailbox { _Atomic uint32_t word, asleep; };
 
+/* Until when a thread does not spin, and for how long it last decided so. */
+struct calm { int64_t until, length; };
+
 /* One end of a link. `in` and `out` are frames, header and payload in one piece. */
 enum kind { PORT_SHARED, PORT_SOCKET, PORT_FED };
 struct port {
@@ -46,7 +49,7 @@ struct port {
   uint64_t filled;               /* bytes of `in` that have arrived */
   uint64_t leaving, left;        /* bytes of `out` that are to leave, and that have left */
   uint64_t sequence;             /* of the last call */
-  int64_t calm_until;            /* no spinning before this moment: the processor is wanted by others */
+  struct calm calm;              /* no spinning while the processor is wanted by others */
   int32_t bell, unused;          /* SHARED, serving: the eventfd that wakes this end */
   uint32_t seen, fault;
   struct head call;              /* a copy of the header that arrived last, checked */
@@ -57,3 +60,6 @@ enum what { NOTHING, CALL, MESSAGE, READY, LOST, DAMAGED, WRITABLE };
 enum what port_pull(struct port *port);
 long clock_ns(void);
 void pause_core(void);
+struct spinning { int64_t end, last; long preempted; };
+struct spinning begin_to_spin(int64_t spin_ns, const struct calm *calm);
+int go_on_spinning(struct spinning *spinning, struct calm *calm, int found);

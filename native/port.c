@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -24,8 +25,10 @@
 #include "twofold.h"
 
 enum { PAUSES_PER_CLOCK = 16, TRIES_PER_CLOCK = 4 };
-static const int64_t GAP_NS = 50000;       /* a spinning thread that sees the clock jump by so much was not running */
-static const int64_t CALM_NS = 100000000;  /* and does not spin for so long */
+static const int64_t GAP_NS = 50000; /* a spinning thread that sees the clock jump by so much was not running */
+/* How long not to spin after spinning in vain, and after another thread wanted the processor: twice as long each time in
+ * a row, up to the last. */
+static const int64_t VAIN_NS = 100000, WANTED_NS = 2000000, MOST_CALM_NS = 200000000;
 
 void pause_core(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -41,6 +44,39 @@ long clock_ns(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return now.tv_sec * 1000000000L + now.tv_nsec;
+}
+
+static long times_preempted(void) {
+  struct rusage usage;
+  return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_nivcsw;
+}
+
+/* Spinning is for a processor that nobody else wants. */
+struct spinning begin_to_spin(int64_t spin_ns, const struct calm *calm) {
+  const int64_t now = clock_ns();
+  const int spins = spin_ns > 0 && now >= calm->until;
+  return (struct spinning){spins ? now + spin_ns : now, now, spins ? times_preempted() : 0};
+}
+
+static void be_calm(struct calm *calm, int64_t now, int64_t least) {
+  const int64_t twice = 2 * calm->length < MOST_CALM_NS ? 2 * calm->length : MOST_CALM_NS;
+  calm->length = twice > least ? twice : least;
+  calm->until = now + calm->length;
+}
+
+/* Whether to look again; `found`: what was waited for is there. */
+int go_on_spinning(struct spinning *spinning, struct calm *calm, int found) {
+  if (found) {
+    calm->length /= 2;
+    return 0;
+  }
+  const int64_t before = spinning->last, now = spinning->last = clock_ns();
+  if (before >= spinning->end) return 0;
+  /* a virtual machine that was paused as a whole shows as a gap too, but not as a preemption */
+  const int wanted = now - before > GAP_NS && times_preempted() > spinning->preempted;
+  if (!wanted && now < spinning->end) return 1;
+  be_calm(calm, now, wanted ? WANTED_NS : VAIN_NS);
+  return 0;
 }
 
 static enum what damaged(struct port *port, enum fault fault) {
@@ -185,25 +221,16 @@ static int is_answer(const struct port *port, uint32_t segment, uint32_t count) 
   return head->kind == FRAME_REPLY && head->segment == segment && head->rows == count && head->sequence == port->sequence;
 }
 
-static int may_sleep(struct port *port, int64_t now) { return now < port->calm_until; }
-
 /* look for a frame, spinning for at most spin_ns unless the processor is wanted by others */
 static enum what spin(struct port *port, int64_t spin_ns) {
   enum what what = port_pull(port);
-  int64_t now = clock_ns();
-  const int64_t end = now + (may_sleep(port, now) ? 0 : spin_ns);
-  while (!what && now < end) {
+  if (what) return what;
+  struct spinning spinning = begin_to_spin(spin_ns, &port->calm);
+  while (go_on_spinning(&spinning, &port->calm, what != NOTHING))
     for (int i = 0; !what && i < (port->kind == PORT_SHARED ? PAUSES_PER_CLOCK : TRIES_PER_CLOCK); i++) {
       pause_core();
       what = port_pull(port);
     }
-    const int64_t then = now;
-    now = clock_ns();
-    if (now - then > GAP_NS) {
-      port->calm_until = now + CALM_NS;
-      break;
-    }
-  }
   return what;
 }
 
@@ -243,33 +270,51 @@ EXPORT int tf_port_finish(struct port *port, const struct layout *layout, char *
   return CALL;
 }
 
-/* ---- the serving end ---- */
-
-/* Copy the planes of the call that was pulled into `rows`, from row `first` on. */
-EXPORT void tf_port_take(struct port *port, const struct layout *layout, char *rows, uint64_t first) {
-  const struct head *head = &port->call;
-  frame_unpack(&layout->cut[head->segment], 0, rows, first, head->rows, port->in + sizeof *head);
+/* `tf_port_begin` and `tf_port_finish` in one. */
+EXPORT int tf_port_call(struct port *port, const struct layout *layout, char *rows, uint32_t segment, uint32_t count, uint64_t nanoseconds, int64_t spin_ns, int64_t timeout_ns, uint64_t *worked) {
+  const int begun = tf_port_begin(port, layout, rows, segment, count, nanoseconds);
+  return begun == LOST ? LOST : tf_port_finish(port, layout, rows, segment, count, spin_ns, timeout_ns, worked);
 }
 
-/* Answer the call that was pulled with the planes that its segment gives, from row `first` of `rows` on. */
-EXPORT int tf_port_give(struct port *port, const struct layout *layout, const char *rows, uint64_t first, uint64_t worked) {
+/* ---- the serving end ---- */
+
+/* Copy the planes of the calls that were pulled on `count` ports into `rows`, one call behind the other. */
+EXPORT void tf_ports_take(struct port **ports, uint32_t count, const struct layout *layout, char *rows) {
+  uint64_t first = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    const struct head *head = &ports[i]->call;
+    frame_unpack(&layout->cut[head->segment], 0, rows, first, head->rows, ports[i]->in + sizeof *head);
+    first += head->rows;
+  }
+}
+
+static enum what give(struct port *port, const struct layout *layout, const char *rows, uint64_t first, uint64_t worked) {
   const struct head *call = &port->call;
   struct head head = head_of(port, FRAME_REPLY, call->segment, call->rows, call->sequence, worked);
   frame_pack(&layout->cut[call->segment], 1, rows, first, call->rows, port->out + sizeof head);
-  memset(port->in + sizeof head, 0, frame_length(port->layout, FRAME_CALL, call->segment, call->rows));
-  return (int)leave(port, &head);
+  memset(port->in + sizeof head, 0, call->length);
+  return leave(port, &head);
 }
+
+/* Answer those calls with the planes that their segment gives, and wipe the rows; `what` has, of each port, WRITABLE if
+ * the answer has left, NOTHING if not all of it has, LOST. */
+EXPORT void tf_ports_give(struct port **ports, uint32_t count, const struct layout *layout, char *rows, uint64_t worked, int32_t *what) {
+  const struct cut *cut = &layout->cut[ports[0]->call.segment];
+  uint64_t first = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    what[i] = (int32_t)give(ports[i], layout, rows, first, worked);
+    first += ports[i]->call.rows;
+  }
+  for (uint32_t p = 0; p < cut->takes + cut->gives; p++) memset(rows + cut->plane[p].offset, 0, first * cut->plane[p].row_bytes);
+}
+
+/* Wipe the planes of the call that was pulled. */
+EXPORT void tf_port_forget(struct port *port) { memset(port->in + sizeof(struct head), 0, port->call.length); }
 
 /* Answer the call that was pulled with a message, over shared memory. */
 EXPORT void tf_port_fail(struct port *port, const char *message, uint64_t length) {
   struct head head = {.magic = {'2', 'F', 'L', 'D'}, .version = FRAME_VERSION, .kind = FRAME_CONTROL, .sequence = port->call.sequence, .length = length};
-  memset(port->in + sizeof head, 0, port->call.length);
+  tf_port_forget(port);
   memcpy(port->out + sizeof head, message, length);
   leave(port, &head);
-}
-
-/* Forget `count` rows of the planes of a segment, from the front of `rows`. */
-EXPORT void tf_rows_forget(const struct layout *layout, char *rows, uint32_t segment, uint64_t count) {
-  const struct cut *cut = &layout->cut[segment];
-  for (uint32_t p = 0; p < cut->takes + cut->gives; p++) memset(rows + cut->plane[p].offset, 0, count * cut->plane[p].row_bytes);
 }

@@ -5,6 +5,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from typing import Annotated
 
 import typer
@@ -14,7 +15,9 @@ from twofold.cli import options, show
 from twofold.engine.assemble import load_weights, open_backend, open_checkpoint
 from twofold.errors import one_line
 from twofold.kernels.native import Native
+from twofold.link.exposure import Tokens
 from twofold.processor.weight import WeightProcessor
+from twofold.store.keys import in_force, keys_folder
 from twofold.units import bytes_text
 
 
@@ -23,6 +26,9 @@ def weights(
     listen: Annotated[
         str, typer.Option(metavar="URL", help="Where to be reached: tcp://127.0.0.1:PORT or shm://NAME.")
     ] = "tcp://127.0.0.1:7070",
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Let in only who has a token (twofold keys grant), on this host too.")
+    ] = False,
     threads: options.Threads = None,
     packed_cache: options.PackedCache = None,
     with_parent: Annotated[
@@ -31,7 +37,7 @@ def weights(
 ) -> None:
     """Hold a model's weights and answer calls, until Ctrl-C. It keeps nothing of a call."""
     settings = options.settings(threads, packed_cache=packed_cache)
-    listener = link.listen(listen)
+    listener = link.listen(listen, Tokens(in_force(keys_folder(), time.time()), tokens))
     try:
         with show.ShownProgress() as progress:
             backend = open_backend(settings, progress)

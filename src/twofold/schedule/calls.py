@@ -19,7 +19,8 @@ from dataclasses import dataclass
 FULL = 32  # rows of a batch beyond which more rows no longer make a row cheaper
 MEMORY_NS = 200_000_000  # what an owner had fades by 1 / e in this time
 LEAST_PATIENCE_NS = 1_000_000
-LINGER = 0.5  # of the cost of a batch: the longest wait for rows that are expected at the same segment
+LINGER = 0.5  # of the cost of a batch: the longest wait for each connection expected at the same segment
+LATE = 2.0  # costs of a batch for each connection: who takes longer to call again is not waited for
 SMOOTH = 0.1  # weight of the newest cost among the usual ones
 
 
@@ -49,11 +50,10 @@ class Had:
 
 @dataclass(slots=True)
 class Turn:
-    """A connection's last answer: where its next call is expected, and how long it usually takes to make it."""
+    """A connection's last answer: when it was, and where its next call is expected."""
 
     segment: int
     answered: int
-    usual_ns: float
 
 
 class CallQueue:
@@ -73,9 +73,6 @@ class CallQueue:
     def put(self, call: Waiting) -> None:
         """`call` arrived."""
         self._waiting.setdefault(call.segment, []).append(call)
-        turn = self._turns.get(call.port)
-        if turn is not None:
-            turn.usual_ns += SMOOTH * (call.arrived - turn.answered - turn.usual_ns)
 
     def withdraw(self, port: int) -> None:
         """The connection is gone, with what it had waiting."""
@@ -91,27 +88,33 @@ class CallQueue:
         return late
 
     def linger(self, now: int) -> int:
-        """Nanoseconds to wait before `next`, because more rows are expected at the segment that it would choose."""
+        """Nanoseconds to wait before `next`, because more rows are expected at the segment that it would choose.
+
+        Each of them saves a pass over the weights later, so the wait may cost a part of as many passes.
+        """
+        if len(self._turns) < 2:
+            return 0
         segment = self._choose(now)
         if segment is None:
             return 0
-        calls = self._waiting[segment]
-        latest = min(call.arrived for call in calls) + int(LINGER * self._usual_ns)
+        first = min([call.arrived for call in self._waiting[segment]])
         waiting = {call.port for call in self._all()}
-        due = 0
-        for port, turn in self._turns.items():
-            if turn.segment == segment and port not in waiting and turn.usual_ns < LINGER * self._usual_ns:
-                expected = turn.answered + int(2 * turn.usual_ns)
-                due = max(due, expected) if expected > now else due
-        return max(0, min(due, latest) - now)
+        coming = [port for port, turn in self._turns.items() if turn.segment == segment and port not in waiting]
+        longest = LINGER * self._usual_ns * len(coming)
+        late = sum([now - self._turns[port].answered > LATE * self._usual_ns * len(self._turns) for port in coming])
+        return max(0, int(first + longest * (len(coming) > late)) - now)
 
     def next(self, now: int) -> list[Waiting]:
         """The calls to run together now, in the order of their rows; none if none wait."""
         segment = self._choose(now)
         if segment is None:
             return []
-        calls = sorted(self._waiting[segment], key=lambda call: call.arrived + self._excess(call.owner, now))
-        batch, rows, limit = [], 0, self._limit(segment)
+        calls, limit = self._waiting[segment], self._limit(segment)
+        if sum([call.rows for call in calls]) <= limit:
+            del self._waiting[segment]
+            return calls
+        calls = sorted(calls, key=lambda call: call.arrived + self._excess(call.owner, now))
+        batch, rows = [], 0
         for call in calls:
             if rows + call.rows <= limit:
                 batch.append(call)
@@ -128,7 +131,7 @@ class CallQueue:
             had = self._had.get(call.owner)
             before = had.at(now) if had else 0.0
             self._had[call.owner] = Had(before + took * call.rows / rows, now)
-            turn = self._turns.setdefault(call.port, Turn(0, now, 0.0))
+            turn = self._turns.setdefault(call.port, Turn(0, now))
             turn.segment, turn.answered = (call.segment + 1) % self._segments, now
         if len(self._had) > 2 * len(self._turns) + 16:
             self._had = {owner: had for owner, had in self._had.items() if had.at(now) > 1.0}
