@@ -242,10 +242,25 @@ static void sleep_for(struct port *port, int64_t timeout_ns) {
     syscall(SYS_futex, &port->mine->word, FUTEX_WAIT, port->seen, &limit, NULL, 0);
     atomic_store(&port->mine->asleep, 0);
   } else {
-    struct pollfd wanted = {port->descriptor, (short)(POLLIN | (port->leaving ? POLLOUT : 0)), 0};
+    struct pollfd wanted = {port->descriptor, (short)(POLLIN | (port->kind == PORT_SOCKET && port->leaving ? POLLOUT : 0)), 0};
     struct timespec limit = {timeout_ns / 1000000000, timeout_ns % 1000000000};
     ppoll(&wanted, 1, &limit, NULL);
   }
+}
+
+static int readable(const struct port *port) {
+  struct pollfd wanted = {port->descriptor, POLLIN, 0};
+  return poll(&wanted, 1, 0) > 0;
+}
+
+/* Until the descriptor of a FED port can be read, or for about timeout_ns. */
+EXPORT void tf_port_await(struct port *port, int64_t spin_ns, int64_t timeout_ns) {
+  int found = readable(port);
+  if (found) return;
+  struct spinning spinning = begin_to_spin(spin_ns, &port->calm);
+  while (go_on_spinning(&spinning, &port->calm, found))
+    for (int i = 0; !found && i < TRIES_PER_CLOCK; i++) found = readable(port);
+  if (!found && timeout_ns > 0) sleep_for(port, timeout_ns);
 }
 
 /* Wait for the answer to the call begun last, for about timeout_ns: CALL if it is in the front of `rows`, and the

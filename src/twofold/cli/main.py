@@ -38,6 +38,27 @@ VERBS = {
         "weights",
         "Hold a model's weights and answer calls, until Ctrl-C. It keeps nothing of a call.",
     ),
+    "map show": (
+        "map",
+        "show_",
+        "Show the replicas of a memory map: who answers, with which segments, how fast; and what nobody holds.",
+    ),
+    "map add": (
+        "map",
+        "add",
+        "List a replica, in a file that is made if there is none; one that was drained is used again.",
+    ),
+    "map remove": ("map", "remove", "Take a replica off the list; calls in flight there are made again elsewhere."),
+    "map drain": (
+        "map",
+        "drain",
+        "Call a replica only if nobody else is there: in one memory map, or told to the processor, by everybody.",
+    ),
+    "map move": (
+        "map",
+        "move",
+        "Let one replica take over from another, which is drained; remove it once nobody calls it.",
+    ),
     "keys": ("keys", "keys", "Show the fingerprint of this host's certificate, which is made on first use."),
     "keys grant": ("keys", "grant", "Let a client in: prints a join link, once. Whoever has the link is let in."),
     "keys list": ("keys", "list_", "Show the tokens that were granted, what each may do, and whether it is in force."),

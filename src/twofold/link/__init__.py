@@ -38,8 +38,12 @@ def connect(
             connection: Connection = _named("shm").connect(address, hello, deadline)
         case "tcp":
             connection = _named("tcp").connect(address, hello, deadline)
+        case "tls" | "twofold":
+            connection = _named("tls").connect(address, hello, deadline)
         case _:
-            raise ConfigurationError(f"cannot connect to '{url}'; use shm://NAME or tcp://127.0.0.1:PORT")
+            raise ConfigurationError(
+                f"cannot connect to '{url}'; use shm://NAME, tcp://127.0.0.1:PORT, tls://HOST:PORT or a join link"
+            )
     return connection
 
 
@@ -54,8 +58,12 @@ def listen(url: str, tokens: Tokens = NO_TOKENS) -> Listener:
             listener: Listener = _named("shm").ShmListener(address)
         case "tcp":
             listener = _named("tcp").TcpListener(address, tokens)
+        case "tls":
+            listener = _named("tls").TlsListener(address, tokens)
         case _:
-            raise ConfigurationError(f"cannot listen at '{url}'; use shm://NAME or tcp://127.0.0.1:PORT")
+            raise ConfigurationError(
+                f"cannot listen at '{url}'; use shm://NAME, tcp://127.0.0.1:PORT or tls://HOST:PORT"
+            )
     return listener
 
 

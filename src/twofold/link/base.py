@@ -54,6 +54,9 @@ class Connection(Protocol):
     def ask(self, message: Message, deadline: Seconds) -> Message:
         """The answer to a message; errors as for `finish`."""
 
+    def interrupt(self) -> None:
+        """End a `finish` or `ask` in another thread, now and for ever: it raises ProcessorLost."""
+
     def close(self) -> None:
         """Close; a second time is nothing."""
 

@@ -100,6 +100,10 @@ class PortConnection:
             raise
         return checked(answer)
 
+    def interrupt(self) -> None:
+        """End a wait in another thread (`Connection.interrupt`)."""
+        self._stream.interrupt()
+
     def close(self) -> None:
         """Close; a second time is nothing."""
         self._open = False

@@ -4,21 +4,13 @@ import hashlib
 import hmac
 import ssl
 from pathlib import Path
-from typing import Protocol
 
 from twofold.errors import ConfigurationError, Refused
 
 ALPN = "twofold"  # without a version: the handshake inside says which versions differ, a TLS alert would not
 
 
-class Encrypted(Protocol):
-    """A socket or object of `ssl` after its handshake."""
-
-    def getpeercert(self, binary_form: bool = False) -> object:
-        """The certificate of the other side."""
-
-    def selected_alpn_protocol(self) -> str | None:
-        """What both sides agreed to speak."""
+Session = ssl.SSLSocket | ssl.SSLObject
 
 
 def serving_context(identity: Path) -> ssl.SSLContext:
@@ -43,7 +35,7 @@ def calling_context() -> ssl.SSLContext:
     return _restricted(context)
 
 
-def check_server(session: Encrypted, fingerprint: bytes, url: str) -> None:
+def check_server(session: Session, fingerprint: bytes, url: str) -> None:
     """Raise Refused unless the server at `url` has the certificate of `fingerprint` and speaks Twofold.
 
     Nothing may be sent to it before: the TLS handshake proved only that it has the key of its own certificate.

@@ -233,6 +233,14 @@ class Port:
             check_sum(header, [payload])
         return decode(payload)
 
+    def await_bytes(self, timeout_ns: int) -> None:
+        """Until the descriptor of a FED port can be read, or for about `timeout_ns`."""
+        self._functions.tf_port_await(self.address, SPIN_NS, timeout_ns)
+
+    def gone(self, error: Exception, peer: str) -> ProcessorLost:
+        """What the failure of a socket says."""
+        return ProcessorLost(f"{peer} went away ({(getattr(error, 'strerror', None) or str(error)).lower()})")
+
     def error(self, what: int, peer: str) -> LinkError:
         """What LOST or DAMAGED says."""
         if what == What.LOST:
@@ -287,7 +295,8 @@ def _functions() -> Any:
     functions.tf_port_pull.argtypes = functions.tf_port_flush.argtypes = functions.tf_port_left.argtypes = (pointer,)
     functions.tf_port_forget.argtypes = (pointer,)
     functions.tf_port_fed.argtypes = (pointer, u64)
-    for name in ("tf_ports_take", "tf_ports_give", "tf_port_fail", "tf_port_left", "tf_port_forget"):
+    functions.tf_port_await.argtypes = (pointer, i64, i64)
+    for name in ("tf_ports_take", "tf_ports_give", "tf_port_fail", "tf_port_left", "tf_port_forget", "tf_port_await"):
         getattr(functions, name).restype = None
     return functions
 

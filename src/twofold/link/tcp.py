@@ -44,7 +44,7 @@ class TcpListener:
                 f"cannot listen at {address.url}: {reason(error)}; "
                 "stop what listens there or choose another port (0 takes a free one)"
             ) from error
-        self.url = f"tcp://[{host}]" if family == socket.AF_INET6 else f"tcp://{host}"
+        self.url = f"{address.scheme}://[{host}]" if family == socket.AF_INET6 else f"{address.scheme}://{host}"
         self.url += f":{sock.getsockname()[1]}"
         self._socket = sock
 
@@ -58,11 +58,14 @@ class TcpListener:
         if sock is None:
             return None
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return SocketChannel(sock, "client of a tcp:// link")
+        return self._channel(sock)
 
     def close(self) -> None:
         """Close the port; a second time is nothing."""
         self._socket.close()
+
+    def _channel(self, sock: socket.socket) -> SocketChannel:
+        return SocketChannel(sock, "client of a tcp:// link")
 
 
 def connect(address: Address, hello: Hello, deadline: Seconds) -> PortConnection:
@@ -70,7 +73,7 @@ def connect(address: Address, hello: Hello, deadline: Seconds) -> PortConnection
     expiry = time.monotonic() + bounded(deadline)
     places = loopback(address)
     hello = introduced(hello, invitation_for(address, keys_folder()))
-    stream = MessageStream(_connected(address, places, expiry), f"weight processor at {address.url}")
+    stream = MessageStream(connected(address, places, expiry), f"weight processor at {address.url}")
     with greeted(stream, address.url, hello, expiry) as welcome:
         layout = layout_of(welcome)
         inward = room(max(layout.longest(gives=True), REQUEST_BYTES))
@@ -79,7 +82,8 @@ def connect(address: Address, hello: Hello, deadline: Seconds) -> PortConnection
         return PortConnection(stream, welcome, layout, port)
 
 
-def _connected(address: Address, places: list[SocketAddress], expiry: float) -> socket.socket:
+def connected(address: Address, places: list[SocketAddress], expiry: float) -> socket.socket:
+    """A socket connected to one of `places`, before `expiry` on the monotonic clock; Unreachable."""
     why = "no address"
     for family, place in places:
         sock = socket.socket(family, socket.SOCK_STREAM)

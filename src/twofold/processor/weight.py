@@ -28,6 +28,7 @@ from twofold.units import Seconds
 from twofold.wire.handshake import layout_of, limited, refusal
 from twofold.wire.message import (
     AskTokenizer,
+    Drain,
     Failed,
     Hello,
     Message,
@@ -41,6 +42,8 @@ from twofold.wire.message import (
 CONNECTIONS = 1024
 STRANGERS = 128  # connections that have not said Hello
 SWEEP_NS = 250_000_000  # between two looks for peers that are late
+QUIET_NS = 1_500_000_000  # without a call, until nobody is thought to call any more: clients ping once a second
+LEAVE_NS = 5_000_000_000  # for clients to go elsewhere, when told to leave
 
 
 class WeightProcessor:
@@ -71,6 +74,9 @@ class WeightProcessor:
         self._guests: dict[int, Guest] = {}  # by the index of the place where calls arrive
         self._desk = Desk()
         self._stopping = False
+        self._draining = False
+        self._leave_by: int | None = None
+        self._called = 0  # when the last call came
         self._swept = 0
         self._logger = logger("processor")
 
@@ -85,7 +91,7 @@ class WeightProcessor:
         for listener in self._listeners:
             self._desk.add(listener, listener.fileno())
         try:
-            while not self._stopping:
+            while not self._stopping and not self._may_leave(time.monotonic_ns()):
                 self._turn()
         finally:
             self._stopping = True
@@ -99,6 +105,19 @@ class WeightProcessor:
         """Make `serve_forever` return, after the work in hand; from any thread or a signal handler."""
         self._stopping = True
         self._desk.wake()
+
+    def leave(self) -> None:
+        """Say that we are draining, and `stop` once nobody calls any more, at most LEAVE_NS from now; as `stop`."""
+        self._draining = True
+        self._leave_by = time.monotonic_ns() + LEAVE_NS
+        self._desk.wake()
+
+    def _may_leave(self, now: int) -> bool:
+        """Whether we were told to leave and keep nobody waiting by it."""
+        if self._leave_by is None:
+            return False
+        quiet = now - self._called > QUIET_NS and not any(guest.calling for guest in self._guests.values())
+        return quiet or not self._guests or now > self._leave_by
 
     def _turn(self) -> None:
         """Once round the loop."""
@@ -178,7 +197,7 @@ class WeightProcessor:
         elif guest.calling:
             raise FrameError(f"a {type(message).__name__} came while a call was in flight")
         else:
-            self._left(guest, guest.channel.send(self._reply_to(message)))
+            self._left(guest, guest.channel.send(self._reply_to(guest, message)))
 
     def _greet(self, guest: Guest, hello: Message) -> None:
         if not isinstance(hello, Hello):
@@ -205,14 +224,23 @@ class WeightProcessor:
         guest.limited = self._gate.limit(guest.owner, scope, time.monotonic_ns())
         return limited(self._welcome, scope.rows)
 
-    def _reply_to(self, message: Message) -> Message:
+    def _reply_to(self, guest: Guest, message: Message) -> Message:
         match message:
             case Ping():
-                return Pong()
+                return Pong(self._draining)
+            case Drain():
+                return self._drain(guest)
             case AskTokenizer():
                 return self._tokenizer()
             case _:
                 raise FrameError(f"a {type(message).__name__} is not a question")
+
+    def _drain(self, guest: Guest) -> Pong | Failed:
+        """Say from now on that we are draining, if `guest` may ask for that."""
+        if guest.grant is not None and not guest.grant.scope.admin:
+            return failed(Refused("this token may not drain the processor; one that is granted with --admin may"))
+        self._draining = True
+        return Pong(self._draining)
 
     def _tokenizer(self) -> TokenizerReply | Failed:
         try:
@@ -223,7 +251,7 @@ class WeightProcessor:
     def _call(self, guest: Guest, segment: int, rows: int, left: int) -> None:
         if guest.calling:
             raise FrameError("a call came while another was in flight")
-        now = time.monotonic_ns()
+        now = self._called = time.monotonic_ns()
         guest.calling = True
         try:
             check_call(segment, rows, self._layout, self._held, "this weight processor")

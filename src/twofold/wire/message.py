@@ -65,6 +65,12 @@ class Ping(msgspec.Struct, frozen=True, tag="ping"):
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """The other side is alive and reads."""
 
+    draining: bool = False  # it will end: call others, if there are others
+
+
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
+    """Say from now on that you are draining. Answered by Pong; calls are answered as before."""
+
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """What was asked failed: `kind` is the name of a class of `twofold.errors`, `message` one line."""
@@ -73,7 +79,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     message: str
 
 
-Message = Hello | Welcome | AskTokenizer | TokenizerReply | Ping | Pong | Failed
+Message = Hello | Welcome | AskTokenizer | TokenizerReply | Ping | Pong | Drain | Failed
 
 ERRORS: dict[str, type[TwofoldError]] = {
     name: value for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, TwofoldError)
