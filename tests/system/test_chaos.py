@@ -1,6 +1,5 @@
 """Chaos in short: what `bench/chaos.py` does for ten minutes, on a tiny model for seconds."""
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +8,6 @@ import pytest
 from fabric.plan import LOOPBACK
 from fabric.stages import Stage, loopback, shares
 from fabric.streams import expected
-
-from twofold.cli.weights import weights
 
 STREAMS, SECONDS = 2, 8.0
 
@@ -42,7 +39,6 @@ def test_a_wrong_token_is_noticed(tiny: Path, tokens: list[list[int]]) -> None:
     assert not promises["wrong tokens"]["kept"]
 
 
-@pytest.mark.skipif("segments" not in inspect.signature(weights).parameters, reason="needs weights --segments")
 def test_two_replicas_of_each_half_lose_nothing_whatever_fails(tiny: Path, tokens: list[list[int]]) -> None:
     with loopback(str(tiny), 4, seed=1) as stage:
         result = chaos.chaos(stage, tokens, seconds=20.0, streams=STREAMS, seed=1)
