@@ -15,14 +15,9 @@ static char *at(const struct segment_call *c, const struct value *v, int64_t row
 }
 static struct activations tiles_of(const struct value *v) { return (struct activations){(int8_t *)v->scratch, v->scale}; }
 
-/* rows are cut into as few tiles as the level allows, of nearly equal size */
-static int64_t tile_count(const struct segment_call *c) { return (c->count + c->level->tile - 1) / c->level->tile; }
-static struct tile tile_of(const struct segment_call *c, int64_t i) {
-  const int64_t n = tile_count(c), first = c->count * i / n;
-  return (struct tile){first, c->count * (i + 1) / n - first};
-}
+static struct tile tile_at(const struct segment_call *c, int64_t i) { return tile_of(c->count, c->level->tile, i); }
 static struct tile tile_around(const struct segment_call *c, int64_t row) {
-  return tile_of(c, ((row + 1) * tile_count(c) - 1) / c->count);
+  return tile_at(c, ((row + 1) * tile_count(c->count, c->level->tile) - 1) / c->count);
 }
 
 /* a step on columns from .. to - 1 of one row */
@@ -33,7 +28,7 @@ static void run_row(const struct segment_call *c, const struct step *s, int64_t 
   switch (s->kind) {
     case STEP_EMBED: k->embed(&s->weight, *(const int32_t *)at(c, s->a, row, 0, 4), y); break;
     case STEP_RMS_NORM: k->rms_norm(x, s->weight.data, s->epsilon, s->a->width, y); break;
-    case STEP_QUANTISE: k->quantise(x, from / 32, to / 32, s->a->width / 32, tiles_of(s->out), s->fine, row, tile); break;
+    case STEP_QUANTISE: k->quantise(x, from / 32, to / 32, s->a->width / 32, tiles_of(s->out), s->fine, s->zero, row, tile); break;
     case STEP_SWIGLU: k->swiglu(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
     case STEP_ADD: k->add(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
     case STEP_WIDEN: k->widen((const uint16_t *)at(c, s->a, row, from, 2), to - from, y); break;
@@ -51,11 +46,10 @@ static void run_part(const struct segment_call *c, const struct step *s, int64_t
   const float *x = (const float *)at(c, s->a, 0, 0, 4);
   float *y = (float *)at(c, s->out, 0, 0, 4);
   if (s->kind == STEP_LINEAR) {
-    for (int64_t unit = from / UNIT; unit * UNIT < to; unit++)
-      for (int64_t i = 0; i < tile_count(c); i++) c->level->linear(&s->weight, unit, x, tiles_of(s->a), s->fine, tile_of(c, i), y);
+    c->level->linear(&s->weight, from / UNIT, (to + UNIT - 1) / UNIT, x, tiles_of(s->a), s->fine, c->count, y);
   } else {
-    for (int64_t i = 0; i < tile_count(c); i++) {
-      const struct tile tile = tile_of(c, i);
+    for (int64_t i = 0; i < tile_count(c->count, c->level->tile); i++) {
+      const struct tile tile = tile_at(c, i);
       for (int64_t r = tile.first; r < tile.first + tile.count; r++) run_row(c, s, r, tile, from, to);
     }
   }

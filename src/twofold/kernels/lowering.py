@@ -15,6 +15,7 @@ from enum import Enum
 
 from twofold.errors import InternalError
 from twofold.kernels.binding import Step
+from twofold.model.format import Format
 from twofold.model.operations import (
     Add,
     Bias,
@@ -45,12 +46,16 @@ class Share(Enum):
 
 @dataclass(frozen=True)
 class Buffer:
-    """A value: a plane of the rows (`plane` set), or scratch: `width` f32 a row, or integers of `bits`."""
+    """A value: a plane of the rows (`plane` set), or scratch: `width` f32 a row, or integers of `bits`.
+
+    Integers carry what a product with weights of this zero point starts at.
+    """
 
     name: str
     width: int
     plane: str | None = None
     bits: int = 0
+    zero_point: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,13 +79,13 @@ class LoweredStep:
 
 @dataclass
 class Lowering:
-    """Walks one segment; `shape(name)` tells a tensor's (rows, width) and whether it is quantised."""
+    """Walks one segment; `shape(name)` tells a tensor's (rows, width) and format."""
 
     segment: Segment
-    shape: Callable[[str], tuple[int, int, bool]]
+    shape: Callable[[str], tuple[int, int, Format]]
     steps: list[LoweredStep] = field(default_factory=list)
     _values: dict[str, Buffer] = field(default_factory=dict)
-    _rounded: dict[tuple[str, int], Buffer] = field(default_factory=dict)
+    _rounded: dict[tuple[str, int, int], Buffer] = field(default_factory=dict)
     _written: dict[str, Share] = field(default_factory=dict)  # since the last meeting: buffer → how it was shared out
     _read: dict[str, set[Share]] = field(default_factory=dict)
 
@@ -128,13 +133,13 @@ class Lowering:
                     epsilon=0.0 if isinstance(operation, Bias) else operation.epsilon,
                 )
             case Linear():
-                rows, width, quantised = self.shape(operation.weight)
+                rows, width, stored = self.shape(operation.weight)
                 x = self._values[operation.x]
                 if x.width != width:
                     raise InternalError(f"{operation.weight} takes {width} columns, {operation.x} has {x.width}")
                 step = LoweredStep(
                     Step.LINEAR,
-                    self._round(operation.x, operation.activation_bits) if quantised else x,
+                    self._round(operation.x, operation.activation_bits, stored.zero_point) if stored.block > 1 else x,
                     Buffer(operation.out, rows, plane),
                     weight=operation.weight,
                 )
@@ -153,8 +158,7 @@ class Lowering:
                 step = self._head(operation, plane)
         self._emit(step)
         self._values[operation.out] = step.out
-        for bits in (8, 16):
-            self._rounded.pop((operation.out, bits), None)
+        self._rounded = {key: buffer for key, buffer in self._rounded.items() if key[0] != operation.out}
 
     def _head(self, operation: Top | Gather | LogSumExp, plane: str | None) -> LoweredStep:
         x = self._values[operation.x]
@@ -167,12 +171,12 @@ class Lowering:
             case LogSumExp():
                 return LoweredStep(Step.LOG_SUM_EXP, x, Buffer(operation.out, 1, plane))
 
-    def _round(self, name: str, bits: int) -> Buffer:
-        """The value as integers, rounded once for all who read it."""
-        key = (name, bits)
+    def _round(self, name: str, bits: int, zero_point: int) -> Buffer:
+        """The value as integers, rounded once for all whose weights have this zero point."""
+        key = (name, bits, zero_point)
         if key not in self._rounded:
             x = self._values[name]
-            self._rounded[key] = Buffer(f"{name} int{bits}", x.width, bits=bits)
+            self._rounded[key] = Buffer(f"{name} int{bits} {zero_point}", x.width, bits=bits, zero_point=zero_point)
             self._emit(LoweredStep(Step.QUANTISE, x, self._rounded[key]))
         return self._rounded[key]
 
