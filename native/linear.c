@@ -7,10 +7,12 @@
 #include "twofold.h"
 
 /* The two panels of a unit, and how to fetch the unit after it: each tile of rows fetches its part of the lines. */
-enum { NEAR = 1 << 18 }; /* bytes of weights that are kept near while tiles of rows go by */
+enum { CACHE_LINE = 64, NEAR = 1 << 18 }; /* bytes of a cache line, and of weights kept near while tiles of rows go by */
 struct unit { const char *panel[2]; int64_t ahead, first_line, line_step; };
 INLINE void prefetch_block(const struct unit *unit, const void *block, int bytes) {
-  for (int64_t i = unit->first_line; i < bytes; i += unit->line_step) __builtin_prefetch((const char *)block + unit->ahead + i, 0, 2);
+  const char *ahead = (const char *)block + unit->ahead;
+  if (unit->line_step == CACHE_LINE) for (int i = 0; i < bytes; i += CACHE_LINE) __builtin_prefetch(ahead + i, 0, 2);
+  else for (int64_t i = unit->first_line; i < bytes; i += unit->line_step) __builtin_prefetch(ahead + i, 0, 2);
 }
 
 /* ---- block formats: what differs between them is small and inline
@@ -237,7 +239,7 @@ static void linear(const struct matrix *w, int64_t from, int64_t to, const float
       for (int64_t at = from; at < end; at++) {
         const int64_t left = w->rows - at * UNIT; /* a last panel by itself is done twice */
         const char *panel = (const char *)w->data + 2 * at * panel_bytes;
-        const struct unit unit = {{panel, left > PANEL ? panel + panel_bytes : panel}, (end - from) * 2 * panel_bytes, 64 * i, 64 * tiles};
+        const struct unit unit = {{panel, left > PANEL ? panel + panel_bytes : panel}, (end - from) * 2 * panel_bytes, CACHE_LINE * i, CACHE_LINE * tiles};
         f32v out[TILE][2 * NV];
         if (way.floats) way.floats(&unit, width, x + tile.first * width, out);
         else way.blocks(&unit, width, rounded, out);

@@ -90,12 +90,12 @@ static struct value *plane(int64_t *offset, int64_t width, int64_t element_bytes
   return v;
 }
 static void release(struct value *v) { free(v->scratch); free(v->scale); free(v); }
-/* whoever needs more than the columns that its own thread has just made waits */
+/* whoever needs more than the columns that its own thread has just made, in the same group of steps, waits */
 static struct step *then(struct program *p, enum step_kind kind, const struct value *a, const struct value *b, const struct value *out) {
   struct step *s = &p->step[p->steps++];
   const int whole_rows = kind == STEP_EMBED || kind == STEP_RMS_NORM || kind == STEP_LAYER_NORM || kind == STEP_TOP || kind == STEP_LOG_SUM_EXP;
   *s = (struct step){.kind = kind, .a = a, .b = b, .out = out, .columns = !whole_rows};
-  s->waits = kind == STEP_LINEAR || !s->columns || (p->steps > 1 && !s[-1].columns);
+  s->waits = kind == STEP_LINEAR || !s->columns || (p->steps > 1 && (!s[-1].columns || s[-1].out->width != out->width));
   return s;
 }
 static void then_round(struct program *p, const struct value *x, const struct value *out, int fine, int zero) {
