@@ -1,6 +1,5 @@
 import struct
 import tracemalloc
-import zlib
 
 import pytest
 from hypothesis import given
@@ -17,7 +16,7 @@ from twofold.wire.frame import (
     Header,
     check_planes,
     check_sum,
-    digest_prefix,
+    crc32c,
     pack,
     unpack,
 )
@@ -47,11 +46,22 @@ def test_unpack_gives_back_what_pack_was_given(header: Header, payload: bytes) -
 
 def test_the_bytes_are_those_of_the_drawing() -> None:
     raw = pack(Header(CALL, bytes(range(16)), 0x01020304, 0x05060708, 9, 10, 3), [b"ab", b"c"])
-    assert raw[:8] == b"2FLD\x01\x00\x01\x00"
+    assert raw[:8] == b"2FLD\x02\x00\x01\x00"
     assert raw[8:24] == bytes(range(16))
     assert raw[24:32] == b"\x04\x03\x02\x01\x08\x07\x06\x05"
     assert struct.unpack("<QQQHH", raw[32:60]) == (9, 10, 3, 0, 0)
-    assert struct.unpack("<I", raw[60:])[0] == zlib.crc32(raw[:60] + b"\0\0\0\0abc")
+    assert struct.unpack("<I", raw[60:])[0] == crc32c(raw[:60] + b"\0\0\0\0abc")
+
+
+def test_the_checksum_is_the_published_one() -> None:
+    assert crc32c(b"123456789") == 0xE3069283
+    assert crc32c(bytes(32)) == 0x8A9136AA  # RFC 3720, appendix B.4
+    assert crc32c(bytes(range(32))) == 0x46DD794E
+
+
+@given(st.binary(max_size=100), st.integers(0, 100))
+def test_a_checksum_goes_on_from_where_it_was(data: bytes, at: int) -> None:
+    assert crc32c(data[at:], crc32c(data[:at])) == crc32c(data)
 
 
 @given(st.binary(max_size=80))
@@ -81,7 +91,7 @@ def test_a_changed_payload_is_seen_by_the_checksum(payload: bytes, data: st.Data
     ("offset", "form", "value", "words"),
     [
         (0, "<I", 0x50545448, r"begins with b'HTTP'"),
-        (4, "<H", 2, "frame version 2 arrived, this side speaks 1"),
+        (4, "<H", 3, "frame version 3 arrived, this side speaks 2"),
         (6, "<H", 7, "unknown kind 7"),
         (56, "<H", 1, "reserved bits of a frame are set .flags 0x1,"),
         (58, "<H", 2, "reserved 0x2"),
@@ -100,21 +110,21 @@ def test_an_absurd_length_is_refused_without_memory_for_it() -> None:
     with pytest.raises(FrameError):
         unpack(raw)
     with pytest.raises(FrameError):
-        check_planes(call, LAYOUT, PREFIX)
+        check_planes(call, LAYOUT)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100_000
 
 
 def test_planes_pass_only_with_exactly_the_bytes_the_layout_says() -> None:
-    assert digest_prefix(MANIFEST) == PREFIX
+    assert LAYOUT.model == PREFIX
     in_bytes, out_bytes = 4, 4 * 1024 + 2 * 64
-    check_planes(Header(CALL, PREFIX, 0, 3, length=3 * in_bytes), LAYOUT, PREFIX)
-    check_planes(Header(REPLY, PREFIX, 0, 3, length=3 * out_bytes), LAYOUT, PREFIX)
+    check_planes(Header(CALL, PREFIX, 0, 3, length=3 * in_bytes), LAYOUT)
+    check_planes(Header(REPLY, PREFIX, 0, 3, length=3 * out_bytes), LAYOUT)
     for kind, size in ((CALL, in_bytes), (REPLY, out_bytes)):
         for length in (0, 3 * size - 1, 3 * size + 1, 2**64 - 1):
             with pytest.raises(FrameError, match=rf"announces {length} bytes; its planes are {3 * size}"):
-                check_planes(Header(kind, PREFIX, 0, 3, length=length), LAYOUT, PREFIX)
+                check_planes(Header(kind, PREFIX, 0, 3, length=length), LAYOUT)
 
 
 @pytest.mark.parametrize(
@@ -133,13 +143,13 @@ def test_planes_pass_only_with_exactly_the_bytes_the_layout_says() -> None:
 )
 def test_planes_of_another_model_segment_or_size_are_refused(header: Header, words: str) -> None:
     with pytest.raises(FrameError, match=words):
-        check_planes(header, LAYOUT, PREFIX)
+        check_planes(header, LAYOUT)
 
 
 @given(HEADERS)
 def test_any_header_passes_the_plane_check_or_is_a_frame_error(header: Header) -> None:
     try:
-        check_planes(header, LAYOUT, header.digest)
+        check_planes(header._replace(digest=LAYOUT.model), LAYOUT)
     except FrameError:
         return
     cut = MANIFEST.cuts[header.segment]

@@ -92,14 +92,14 @@ class Failing:
     """A replica that is lost at one call."""
 
     def __init__(self, replica: link.Connection, calls: int) -> None:
-        self.manifest, self.rows, self.held, self.peer = replica.manifest, replica.rows, replica.held, replica.peer
+        self.manifest, self.layout, self.held, self.peer = replica.manifest, replica.layout, replica.held, replica.peer
         self._replica, self._left = replica, calls
 
-    def call(self, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
+    def call(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
         self._left -= 1
         if self._left == 0:
             raise ProcessorLost("gone")
-        return self._replica.call(segment, count, deadline)
+        return self._replica.call(rows, segment, count, deadline)
 
 
 @pytest.mark.parametrize("calls", [1, 2, 3])

@@ -7,11 +7,12 @@ from toy_processor import MANIFEST
 
 from twofold.errors import DeviceError, FrameError
 from twofold.link import region
-from twofold.link.region import PAGE, CallFields, Region
-from twofold.wire.rows import Layout
+from twofold.link.port import What, native_layout
+from twofold.link.region import PAGE, Region, frame_bytes
+from twofold.wire.rows import Layout, Rows
 
 LAYOUT = Layout(MANIFEST)
-SIZE = PAGE + LAYOUT.size_bytes
+SIZE = PAGE + sum(frame_bytes(LAYOUT))
 
 
 @pytest.fixture
@@ -28,25 +29,46 @@ def memfd(size: int, seals: int) -> int:
     return made
 
 
-def test_two_mappings_of_one_descriptor_are_one_memory(descriptor: int) -> None:
-    ours, theirs = Region(descriptor, LAYOUT), Region(descriptor, LAYOUT)
-    call = CallFields(2**32 - 1, 3, 200, 2**64 - 1)
-    ours.write_call(call)
-    ours.rows["carry"][255, 1023] = 1.5
-    ours.calls.ring(7)
-    theirs.write_reply(failed=True, nanoseconds=2**64 - 1)
-    assert theirs.read_call() == call
-    assert theirs.rows["carry"][255, 1023] == 1.5
-    assert theirs.calls.wait(0, 0) == 7
-    assert ours.read_reply() == (True, 2**64 - 1)
+def test_a_call_and_its_reply_cross_two_mappings_of_one_descriptor(descriptor: int) -> None:
+    native = native_layout(LAYOUT)
+    client, server = Region(descriptor, LAYOUT).calling(-1), Region(descriptor, LAYOUT).serving(-1)
+    ours, theirs = Rows(LAYOUT), Rows(LAYOUT)
+    ours["ids"][:3, 0] = [1, 2, 3]
+    assert client.begin(ours, native, 0, 3, 10**9) == What.WRITABLE
+    assert server.pull() == What.CALL
+    assert server.header()[2:6] == (0, 3, 1, 10**9)
+    server.take(theirs, native, 5)
+    assert theirs["ids"][5:8, 0].tolist() == [1, 2, 3]
+    theirs["carry"][5:8] = 7
+    assert client.finish(ours, native, 0, 3, 0) == What.NOTHING
+    server.give(theirs, native, 5, 99)
+    assert client.finish(ours, native, 0, 3, 0) == What.CALL
+    assert client.worked == 99
+    assert (ours["carry"][:3] == 7).all()
+    assert not ours["carry"][3:].any()
 
 
-def test_planes_do_not_reach_into_the_control_page_and_are_aligned(descriptor: int) -> None:
-    shared = Region(descriptor, LAYOUT)
-    for array in shared.rows.arrays.values():
-        array.view("u1")[:] = 0xFF
+def test_nothing_of_a_call_stays_in_the_memory_once_it_is_answered(descriptor: int) -> None:
+    native = native_layout(LAYOUT)
+    client, server = Region(descriptor, LAYOUT).calling(-1), Region(descriptor, LAYOUT).serving(-1)
+    rows = Rows(LAYOUT)
+    rows["ids"][:2] = 0x5EC2E7
+    client.begin(rows, native, 0, 2, 10**9)
+    server.pull()
+    server.take(rows, native, 0)
+    rows["carry"][:2] = 1.5
+    server.give(rows, native, 0, 1)
+    client.finish(rows, native, 0, 2, 0)
+    call, reply = frame_bytes(LAYOUT)
+    assert not any(os.pread(descriptor, call - 64, PAGE + 64))
+    assert not any(os.pread(descriptor, reply - 64, PAGE + call + 64))
+
+
+def test_frames_do_not_reach_into_the_control_page(descriptor: int) -> None:
+    client = Region(descriptor, LAYOUT).calling(-1)
+    for frame in (client.inward, client.outward):
+        frame[:] = b"\xff" * len(frame)
     assert os.pread(descriptor, PAGE, 0) == bytes(PAGE)
-    assert shared.rows.address % PAGE == 0
 
 
 def test_new_memory_passes_the_check_and_cannot_be_resized(descriptor: int) -> None:

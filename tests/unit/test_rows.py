@@ -23,21 +23,6 @@ def test_planes_are_aligned_and_do_not_overlap(rows: Rows) -> None:
         assert (array.view(np.uint8) == number).all()
 
 
-def test_views_are_the_bytes_of_the_first_rows_in_the_order_of_the_cut(rows: Rows) -> None:
-    cut = rows.layout.cuts[1]
-    for plane in cut.takes:
-        rows[plane.name][:] = np.arange(rows[plane.name].size).reshape(rows[plane.name].shape) % 512
-    views = rows.views(1, 3, gives=False)
-    assert [bytes(view) for view in views] == [rows[plane.name][:3].tobytes() for plane in cut.takes]
-    assert sum(len(view) for view in views) == rows.layout.payload_bytes(cut.takes, 3)
-
-
-def test_writing_into_a_view_writes_the_plane(rows: Rows) -> None:
-    view = rows.views(1, 2, gives=True)[0]
-    view[:4] = np.float32(7.5).tobytes()
-    assert rows[rows.layout.cuts[1].gives[0].name][0, 0] == 7.5
-
-
 def test_keep_moves_the_last_rows_to_the_front(rows: Rows) -> None:
     last = len(rows.layout.cuts) - 1
     rows["carry"][:5] = np.arange(5)[:, None]

@@ -1,23 +1,26 @@
 """The server as a stranger meets it: raw sockets, garbage, limits, and its end."""
 
 import contextlib
+import ctypes
+import gc
 import os
 import secrets
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import toy_processor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toy_processor import BLOCK, DIGEST, ToyService, serving
+from toy_processor import BLOCK, DIGEST, FAIL, Asker, ToyService, connect, serving
 
-from twofold.errors import DeadlinePassed, ProcessorLost, Refused, TwofoldError
-from twofold.link import connect, listen
-from twofold.link.base import Connection
+from twofold.errors import DeadlinePassed, ModelError, ProcessorLost, Refused, TwofoldError
+from twofold.link import listen
+from twofold.link.port import native_layout
 from twofold.processor.weight import WeightProcessor
 from twofold.units import Seconds
 from twofold.wire.frame import CALL, CONTROL, HEADER_BYTES, REPLY, Header, check_sum, pack, unpack
@@ -91,7 +94,7 @@ def last_word(sock: socket.socket) -> Failed | None:
 
 
 @contextlib.contextmanager
-def connected(url: str) -> Iterator[Connection]:
+def connected(url: str) -> Iterator[Asker]:
     connection = connect(url)
     try:
         yield connection
@@ -99,19 +102,57 @@ def connected(url: str) -> Iterator[Connection]:
         connection.close()
 
 
-def still_serves(connection: Connection) -> bool:
+def still_serves(connection: Asker) -> bool:
     connection.rows["ids"][0] = 21
     connection.call(0, 1, SOON)
     return bool((connection.rows["carry"][0] == 42).all())
 
 
+def test_calls_that_wait_for_the_same_segment_run_as_one_batch(url: str) -> None:
+    service = ToyService()
+    with serving(url, service) as processor, contextlib.ExitStack() as stack:
+        first = stack.enter_context(connected(processor.urls[0]))
+        others = [stack.enter_context(connected(processor.urls[0])) for _ in range(5)]
+        first.rows["ids"][0] = BLOCK
+        first.connection.begin(first.rows, 0, 1, SOON)
+        assert service.entered.wait(5)
+        for number, other in enumerate(others):
+            other.rows["ids"][: number + 1] = number + 1
+            other.connection.begin(other.rows, 0, number + 1, SOON)
+        service.release.set()
+        first.connection.finish()
+        for number, other in enumerate(others):
+            other.connection.finish()
+            assert (other.rows["carry"][: number + 1] == 2 * (number + 1)).all()
+        assert service.batches == [1, 1 + 2 + 3 + 4 + 5]
+
+
+def test_a_call_that_fails_in_a_batch_fails_alone(url: str) -> None:
+    service = ToyService()
+    with serving(url, service) as processor, contextlib.ExitStack() as stack:
+        first, good, bad = [stack.enter_context(connected(processor.urls[0])) for _ in range(3)]
+        first.rows["ids"][0] = BLOCK
+        first.connection.begin(first.rows, 0, 1, SOON)
+        assert service.entered.wait(5)
+        good.rows["ids"][0], bad.rows["ids"][0] = 21, FAIL
+        for connection in (good, bad):
+            connection.connection.begin(connection.rows, 0, 1, SOON)
+        service.release.set()
+        first.connection.finish()
+        good.connection.finish()
+        assert (good.rows["carry"][0] == 42).all()
+        with pytest.raises(ModelError, match="the toy is broken"):
+            bad.connection.finish()
+        assert still_serves(bad)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.one_of(st.binary(max_size=200), st.binary(max_size=100).map(lambda tail: b"2FLD\1\0" + tail)))
+@given(st.one_of(st.binary(max_size=200), st.binary(max_size=100).map(lambda tail: b"2FLD\2\0" + tail)))
 def test_random_bytes_are_answered_with_a_failure_and_disturb_nobody(
     processor: WeightProcessor, garbage: bytes
 ) -> None:
-    good = connect(processor.url)
-    with raw(processor.url) as sock:
+    good = connect(processor.urls[0])
+    with raw(processor.urls[0]) as sock:
         sock.sendall(garbage)
         no_more(sock)
         answer = last_word(sock)
@@ -125,13 +166,13 @@ def test_random_bytes_are_answered_with_a_failure_and_disturb_nobody(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 200), st.integers(1, 255), st.booleans())
 def test_a_damaged_or_cut_hello_is_never_welcomed(processor: WeightProcessor, at: int, flip: int, cut: bool) -> None:
-    frame = bytearray(hello(processor.url))
+    frame = bytearray(hello(processor.urls[0]))
     at %= len(frame)
     if cut:
         del frame[at:]
     else:
         frame[at] ^= flip
-    with raw(processor.url) as sock:
+    with raw(processor.urls[0]) as sock:
         sock.sendall(frame)
         no_more(sock)
         assert (answer := last_word(sock)) is None or answer.kind == "FrameError"
@@ -152,7 +193,7 @@ BAD_BEFORE_THE_HANDSHAKE = {
 
 @pytest.mark.parametrize("frame", BAD_BEFORE_THE_HANDSHAKE.values(), ids=BAD_BEFORE_THE_HANDSHAKE)
 def test_anything_but_a_hello_first_is_answered_with_a_frame_error(processor: WeightProcessor, frame: bytes) -> None:
-    with connected(processor.url) as good, raw(processor.url) as sock:
+    with connected(processor.urls[0]) as good, raw(processor.urls[0]) as sock:
         sock.sendall(frame)
         answer = last_word(sock)
         assert answer is not None
@@ -173,10 +214,10 @@ BAD_CALLS = {
 
 @pytest.mark.parametrize("header", BAD_CALLS.values(), ids=BAD_CALLS)
 def test_a_call_that_cannot_be_is_answered_with_a_frame_error(processor: WeightProcessor, header: Header) -> None:
-    with connected(processor.url) as good, raw(processor.url) as sock:
-        sock.sendall(hello(processor.url))
+    with connected(processor.urls[0]) as good, raw(processor.urls[0]) as sock:
+        sock.sendall(hello(processor.urls[0]))
         assert isinstance(message_from(sock), Welcome)
-        if processor.url.startswith("shm"):
+        if processor.urls[0].startswith("shm"):
             assert sock.recv(1) == b"D"  # with the memory
         sock.sendall(pack(header, [IDS]) + IDS)
         answer = last_word(sock)
@@ -187,8 +228,8 @@ def test_a_call_that_cannot_be_is_answered_with_a_frame_error(processor: WeightP
 
 def test_a_call_damaged_on_its_way_is_not_run() -> None:
     service = ToyService()
-    with serving("tcp://127.0.0.1:0", service) as processor, raw(processor.url) as sock:
-        sock.sendall(hello(processor.url))
+    with serving("tcp://127.0.0.1:0", service) as processor, raw(processor.urls[0]) as sock:
+        sock.sendall(hello(processor.urls[0]))
         message_from(sock)
         sock.sendall(pack(Header(CALL, PREFIX, 0, 1, 1, 10**9, 4), [IDS]) + b"\0\0\0\0")
         answer = last_word(sock)
@@ -200,22 +241,29 @@ def test_a_call_damaged_on_its_way_is_not_run() -> None:
 def test_a_call_in_shared_memory_that_cannot_be_is_answered_with_a_frame_error(tmp_path: Path) -> None:
     with serving(f"shm://{tmp_path}/s", ToyService()) as processor:
         for segment, rows in ((2**31, 1), (0, 2**31), (1, 33), (0, 0)):
-            with connected(processor.url) as bad, connected(processor.url) as good:
-                with pytest.raises(TwofoldError, match=f"CALL of (segment {segment}|{rows} rows)"):
-                    raise_answer(bad, segment, rows)
+            with connected(processor.urls[0]) as bad, connected(processor.urls[0]) as good:
+                with pytest.raises(ProcessorLost):
+                    call_unchecked(bad, segment, rows)
                 assert still_serves(good)
 
 
-def raise_answer(connection: Connection, segment: int, rows: int) -> None:
-    """A call without the checks of this side."""
-    answer = connection._exchange(segment, rows, SOON)  # type: ignore[attr-defined]
-    assert isinstance(answer, Failed)
-    raise TwofoldError(answer.message)
+def call_unchecked(connection: Asker, segment: int, rows: int) -> None:
+    """A call without the checks of this side: its header is written over that of a good one before the ring."""
+    inner: Any = connection.connection
+    port, native = inner._port, native_layout(connection.rows.layout)
+    nobody = (ctypes.c_uint32 * 2)()
+    mailbox, port._raw.theirs = port._raw.theirs, ctypes.addressof(nobody)
+    port.begin(connection.rows, native, 0, 1, 10**9)
+    struct.pack_into("<II", port.outward, 24, segment, rows)
+    ctypes.c_uint32.from_address(mailbox).value = 1
+    os.eventfd_write(inner._bell, 1)
+    inner._begun, inner._rows, inner._native = (0, 1, time.monotonic_ns() + 10**10), connection.rows, native
+    inner.finish()
 
 
 def test_a_second_hello_and_unasked_answers_are_frame_errors(processor: WeightProcessor) -> None:
     for message in (Hello(), Failed("TwofoldError", "x")):
-        with connected(processor.url) as connection:
+        with connected(processor.urls[0]) as connection:
             with pytest.raises(TwofoldError, match="is not a question"):
                 connection.ask(message, SOON)
             with pytest.raises(ProcessorLost):
@@ -225,11 +273,11 @@ def test_a_second_hello_and_unasked_answers_are_frame_errors(processor: WeightPr
 def test_a_slow_hello_is_dropped_at_the_end_of_its_time(url: str) -> None:
     with (
         serving(url, ToyService(), handshake=0.2) as processor,
-        connected(processor.url) as good,
-        raw(processor.url) as silent,
-        raw(processor.url) as slow,
+        connected(processor.urls[0]) as good,
+        raw(processor.urls[0]) as silent,
+        raw(processor.urls[0]) as slow,
     ):
-        slow.sendall(hello(processor.url)[:10])
+        slow.sendall(hello(processor.urls[0])[:10])
         for sock in (silent, slow):
             answer = last_word(sock)
             assert answer is not None
@@ -240,13 +288,13 @@ def test_a_slow_hello_is_dropped_at_the_end_of_its_time(url: str) -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (Hello(protocol=9), "protocol versions differ: client 9, weight processor 1"),
+        (Hello(protocol=9), "protocol versions differ: client 9, weight processor 2"),
         (Hello(numerics=9), "numerics versions differ: client 9, weight processor 1"),
         (Hello(digest="ab" * 32), f"client wants {'ab' * 8}, weight processor holds {DIGEST[:16]}"),
     ],
 )
 def test_a_refused_handshake_names_both_sides(processor: WeightProcessor, said: Hello, words: str) -> None:
-    with raw(processor.url) as sock:
+    with raw(processor.urls[0]) as sock:
         sock.sendall(control(said))
         answer = last_word(sock)
         assert answer is not None
@@ -255,8 +303,8 @@ def test_a_refused_handshake_names_both_sides(processor: WeightProcessor, said: 
 
 
 def test_shared_memory_that_the_link_has_not_is_refused(processor: WeightProcessor) -> None:
-    with raw(processor.url) as sock:
-        sock.sendall(control(Hello(shared_memory=not processor.url.startswith("shm"))))
+    with raw(processor.urls[0]) as sock:
+        sock.sendall(control(Hello(shared_memory=not processor.urls[0].startswith("shm"))))
         answer = last_word(sock)
         assert answer is not None
         assert "shared memory" in answer.message
@@ -264,54 +312,38 @@ def test_shared_memory_that_the_link_has_not_is_refused(processor: WeightProcess
 
 def test_one_connection_more_than_the_limit_is_refused_and_a_freed_place_is_used(url: str) -> None:
     with serving(url, ToyService(), connections=2) as processor:
-        held = [connect(processor.url) for _ in range(2)]
+        held = [connect(processor.urls[0]) for _ in range(2)]
         with pytest.raises(Refused, match="all 2 connections of the weight processor are taken"):
-            connect(processor.url)
+            connect(processor.urls[0])
         assert all(still_serves(connection) for connection in held)
         for connection in held:
             connection.close()
-        for thread in toy_processor.serving_threads():
-            thread.join(5)
-        connect(processor.url).close()
-
-
-def test_a_host_without_threads_refuses_and_goes_on(
-    processor: WeightProcessor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def start(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with connected(processor.url) as good:
-        with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", start)
-            with pytest.raises(Refused, match="no thread left"):
-                connect(processor.url)
-        assert still_serves(good)
-        connect(processor.url).close()
+        connect(processor.urls[0]).close()
 
 
 def test_stop_leaves_no_thread_and_no_descriptor(url: str) -> None:
+    gc.collect()  # what earlier tests left
     threads, files = set(threading.enumerate()), os.listdir("/proc/self/fd")
     service = ToyService()
     with serving(url, service) as processor:
-        connections = [connect(processor.url) for _ in range(3)]
+        connections = [connect(processor.urls[0]) for _ in range(3)]
         assert all(still_serves(connection) for connection in connections)
-        strangers = [raw(processor.url) for _ in range(2)]
+        strangers = [raw(processor.urls[0]) for _ in range(2)]
     assert set(threading.enumerate()) == threads
     for connection in connections:
         with pytest.raises(ProcessorLost, match="went away"):
             connection.call(0, 1, SOON)
     for sock in strangers:
         sock.close()
-    service.rows = None
-    del connection, connections
+    del connection, connections, processor
+    gc.collect()  # the desk's eventfd goes with the last that could ring it
     assert os.listdir("/proc/self/fd") == files
 
 
 def test_stop_lets_the_work_in_hand_end_and_starts_no_other(url: str) -> None:
     service = ToyService()
     with serving(url, service) as processor:
-        first, second = connect(processor.url), connect(processor.url)
+        first, second = connect(processor.urls[0]), connect(processor.urls[0])
         first.rows["ids"][0] = BLOCK
         with pytest.raises(DeadlinePassed):
             first.call(0, 1, Seconds(0.02))
@@ -333,16 +365,16 @@ def test_stop_lets_the_work_in_hand_end_and_starts_no_other(url: str) -> None:
 
 def test_stop_before_serving_ends_it_at_once(url: str) -> None:
     listener = listen(url)
-    processor = WeightProcessor(ToyService(), listener)
+    processor = WeightProcessor(ToyService(), [listener])
     processor.stop()
     processor.serve_forever()
     listen(url).close()  # the address is free again
 
 
 def test_nothing_of_a_call_reaches_another_connection(processor: WeightProcessor) -> None:
-    with connected(processor.url) as first:
+    with connected(processor.urls[0]) as first:
         assert still_serves(first)
-    with connected(processor.url) as second:
+    with connected(processor.urls[0]) as second:
         assert not second.rows["carry"].any()
         second.rows["attended"][0] = 0
         second.call(1, 1, SOON)

@@ -9,9 +9,12 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
+from twofold import link
 from twofold.errors import ModelError
 from twofold.link import listen
+from twofold.link.base import Connection
 from twofold.model.manifest import NUMERICS, Manifest
 from twofold.model.operations import Attention, Rotary
 from twofold.model.segment import Cut, Plane
@@ -51,12 +54,14 @@ class ToyService:
         self.block_seconds = 5.0
         self.rows: Rows | None = None
         self.calls = 0
+        self.batches: list[int] = []  # rows of each
 
     def work(self, segment: int, rows: Rows, count: int) -> Nanoseconds:
-        """Run a segment, or the trouble that the first id asks for."""
+        """Run a segment, or the trouble that an id asks for."""
         self.rows, self.calls = rows, self.calls + 1
+        self.batches.append(count)
         if segment == 0:
-            self._trouble(int(rows["ids"][0, 0]))
+            self._trouble(int(rows["ids"][:count].min()))
             rows["carry"][:count] = 2 * rows["ids"][:count]
             rows["attended"][:count] = 1
         else:
@@ -80,12 +85,31 @@ class ToyService:
         return b"tokens" * 50_000
 
 
+class Asker:
+    """A connection with rows of its own, for tests that make one call after the other on them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.rows = Rows(connection.layout)
+        self.manifest, self.held, self.peer = connection.manifest, connection.held, connection.peer
+        self.ask, self.close = connection.ask, connection.close
+
+    def call(self, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
+        """A call on the first `count` of `rows`."""
+        return self.connection.call(self.rows, segment, count, deadline)
+
+
+def connect(url: str, **options: Any) -> Asker:
+    """`link.connect`, with rows."""
+    return Asker(link.connect(url, **options))
+
+
 @contextlib.contextmanager
 def serving(
     url: str, service: ToyService, *, connections: int = 64, handshake: float = 5.0
 ) -> Iterator[WeightProcessor]:
     """A weight processor of `service` in a thread of this process."""
-    processor = WeightProcessor(service, listen(url), connections=connections, handshake=Seconds(handshake))
+    processor = WeightProcessor(service, [listen(url)], connections=connections, handshake=Seconds(handshake))
     thread = threading.Thread(target=processor.serve_forever, name="toy processor")
     thread.start()
     try:
@@ -97,15 +121,10 @@ def serving(
         assert not thread.is_alive()
 
 
-def serving_threads() -> list[threading.Thread]:
-    """The threads of this process that serve one connection each."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("serve ")]
-
-
 def main() -> None:
     """Serve at the address on the command line until killed."""
-    processor = WeightProcessor(ToyService(), listen(sys.argv[1]))
-    os.write(1, f"ready {processor.url}\n".encode())
+    processor = WeightProcessor(ToyService(), [listen(sys.argv[1])])
+    os.write(1, f"ready {processor.urls[0]}\n".encode())
     processor.serve_forever()
 
 

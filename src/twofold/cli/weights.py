@@ -40,7 +40,7 @@ def weights(
     except BaseException:
         listener.close()
         raise
-    processor = WeightProcessor(memory, listener, title=memory.manifest.name)
+    processor = WeightProcessor(memory, [listener], title=memory.manifest.name)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: processor.stop())
     if with_parent:

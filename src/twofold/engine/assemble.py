@@ -26,6 +26,7 @@ from twofold.store.models import file_at, packed_folder
 from twofold.store.pull import ensure
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.message import AskTokenizer, TokenizerReply
+from twofold.wire.rows import Rows
 
 Progress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all
 ASK_DEADLINE = Seconds(30.0)
@@ -131,17 +132,22 @@ class Watched:
 
     def __init__(self, connection: Connection, child: SpawnedWeights) -> None:
         self._connection, self._child = connection, child
-        self.manifest, self.rows = connection.manifest, connection.rows
+        self.manifest, self.layout = connection.manifest, connection.layout
         self.held, self.peer = connection.held, connection.peer
-        self.ask, self.close = connection.ask, connection.close
+        self.ask, self.close, self.begin = connection.ask, connection.close, connection.begin
 
-    def call(self, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
+    def finish(self) -> Nanoseconds:
         """As the connection's; ProcessorLost also says how the child ended."""
         try:
-            return self._connection.call(segment, count, deadline)
+            return self._connection.finish()
         except ProcessorLost as error:
             how = self._child.died()
             raise ProcessorLost(f"{error}: the process was {how}" if how else str(error)) from error
+
+    def call(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
+        """`begin` and `finish`."""
+        self.begin(rows, segment, count, deadline)
+        return self.finish()
 
 
 def _digest(model: str | None) -> str | None:

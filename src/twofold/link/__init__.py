@@ -17,23 +17,26 @@ def connect(
     url: str,
     *,
     digest: str | None = None,
+    owner: str = "",
     service: Service | None = None,
     deadline: Seconds = HANDSHAKE_SECONDS,
 ) -> Connection:
     """A connection to the weight processor at `url`, greeted within `deadline` from now.
 
-    `digest`: the only model to accept. `service`: what inproc:// connects to. Raises ConfigurationError for
+    `digest`: the only model to accept. `owner`: who calls; the connections of one owner share what it gets.
+    `service`: what inproc:// connects to. Raises ConfigurationError for
     an address that cannot be, Unreachable if nobody answers there, Refused with the reason if the two sides
     do not fit, DeadlinePassed, ProcessorLost or FrameError if the other side is not what it should be.
     """
     address = parse(url)
+    hello = Hello(digest=digest, owner=owner, shared_memory=address.scheme == "shm")
     match address.scheme:
         case "inproc" if service is not None:
-            return inproc.connect(service, Hello(digest=digest))
+            return inproc.connect(service, hello)
         case "shm":
-            connection: Connection = _named("shm").connect(address, Hello(digest=digest, shared_memory=True), deadline)
+            connection: Connection = _named("shm").connect(address, hello, deadline)
         case "tcp":
-            connection = _named("tcp").connect(address, Hello(digest=digest), deadline)
+            connection = _named("tcp").connect(address, hello, deadline)
         case _:
             raise ConfigurationError(f"cannot connect to '{url}'; use shm://NAME or tcp://127.0.0.1:PORT")
     return connection

@@ -4,17 +4,17 @@
     shm://NAME          same host: planes in shared memory, never copied (also shm:///absolute/path)
     tcp://HOST:PORT     a socket
 
-The side that connects writes the planes of a call into `connection.rows`, calls, and reads the planes of the
-reply there. A connection carries one call at a time and belongs to one thread.
+The side that connects hands over rows with the planes of a call, and finds those of the reply in the same rows. A
+connection carries one call at a time and belongs to one thread.
 """
 
 import math
 import os
 import time
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from twofold.errors import ConfigurationError, DeadlinePassed, InternalError, LinkError
+from twofold.link.port import Port
 from twofold.model.manifest import Manifest
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.message import Message, Welcome
@@ -28,21 +28,31 @@ class Connection(Protocol):
     """The calling end of a link."""
 
     manifest: Manifest
-    rows: Rows
     held: frozenset[int]  # segments that the other side holds
+    layout: Layout  # how many rows a call may have
     peer: str  # for messages: "weight processor 4711 at shm://a"
 
-    def call(self, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
-        """Run `segment` on the first `count` rows, within `deadline` from now.
+    def begin(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> None:
+        """Send a call: `segment` on the first `count` of `rows`, to be answered within `deadline` from now.
+
+        The caller leaves the rows alone until `finish`. With no time left it raises DeadlinePassed before
+        anything is sent, and the connection goes on; errors as for `finish`.
+        """
+
+    def finish(self) -> Nanoseconds:
+        """Wait for the reply to the call begun and write the planes that the segment gives into its rows.
 
         Returns the time that the other side worked. Raises the error that the other side answered; then
         the connection goes on. Raises ProcessorLost, DeadlinePassed or FrameError of its own; then the
-        connection is closed, the rows are undefined, and every later call raises ProcessorLost. With no
-        time left it raises DeadlinePassed before anything is sent, and the connection goes on.
+        connection is closed and every later call raises ProcessorLost. After any error the rows are as they
+        were, so that the call can be made again elsewhere.
         """
 
+    def call(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
+        """`begin` and `finish`."""
+
     def ask(self, message: Message, deadline: Seconds) -> Message:
-        """The answer to a message; errors as for `call`."""
+        """The answer to a message; errors as for `finish`."""
 
     def close(self) -> None:
         """Close; a second time is nothing."""
@@ -70,38 +80,36 @@ class Service(Protocol):
         """The tokenizer, encoded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call that arrived: its planes are in the rows of the channel."""
-
-    segment: int
-    count: int
-    deadline: Seconds  # left, from its arrival
-
-
 class Channel(Protocol):
-    """The serving end of a link. One thread uses it; `interrupt` is for any other."""
+    """The serving end of a link. Nothing here waits."""
 
     peer: str
-    rows: Rows  # from `welcome` on
+    port: Port  # where messages arrive, and calls too unless `calls` is another
+    calls: Port  # where calls arrive
 
-    def receive(self, deadline: Seconds | None) -> Call | Message:
-        """The next call or message; ProcessorLost once the other side has gone, DeadlinePassed, FrameError.
+    def fileno(self) -> int:
+        """The socket."""
 
-        The deadline holds for the handshake; None waits for ever.
-        """
+    def bell(self) -> int:
+        """The eventfd that wakes this side for `calls`, if that is another port."""
 
-    def welcome(self, message: Message, layout: Layout, digest: bytes) -> None:
-        """Accept the other side: send the Welcome and lay out the rows; before it no call is received."""
+    def read(self) -> int:
+        """Pull the next frame of a port that is FED (`What`)."""
 
-    def reply(self, worked: Nanoseconds) -> None:
-        """Answer the last call with the planes that its segment gives."""
+    def welcome(self, message: Message, layout: Layout) -> None:
+        """Accept the other side: send the Welcome and expect calls of this layout; before it no call is taken."""
 
-    def send(self, message: Message) -> None:
-        """Answer with a message: the last call if it failed, or a message."""
+    def give(self, rows: Rows, first: int, worked: Nanoseconds) -> bool:
+        """Answer the call that arrived, from row `first` of `rows` on; whether all of it has left."""
 
-    def interrupt(self) -> None:
-        """End a `receive` or `reply` in another thread, now and for ever."""
+    def fail(self, message: Message) -> bool:
+        """Answer the call that arrived with a message; whether all of it has left."""
+
+    def send(self, message: Message) -> bool:
+        """Send a message; whether all of it has left."""
+
+    def flush(self) -> bool:
+        """Send what has not left; whether all of it has now. ProcessorLost once the other side has gone."""
 
     def close(self) -> None:
         """Close; a second time is nothing."""
@@ -113,11 +121,11 @@ class Listener(Protocol):
     url: str  # as it can be connected to: with the port chosen for port 0
     shared_memory: bool  # what a Hello must want
 
-    def accept(self, timeout: Seconds | None) -> Channel | None:
-        """The next connection; None after `timeout` or an `interrupt`."""
+    def fileno(self) -> int:
+        """The socket: readable when `accept` has something."""
 
-    def interrupt(self) -> None:
-        """End an `accept` in another thread, now and for ever."""
+    def accept(self) -> Channel | None:
+        """The next connection, if there is one; DeviceError if out of files."""
 
     def close(self) -> None:
         """Close and free the address; a second time is nothing."""

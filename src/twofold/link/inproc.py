@@ -1,8 +1,6 @@
 """inproc:// — no socket: the service runs in the thread that calls."""
 
-import time
-
-from twofold.errors import DeadlinePassed, InternalError, ProcessorLost, Refused
+from twofold.errors import InternalError, ProcessorLost, Refused
 from twofold.link.base import Service, check_call, time_left, welcome_of
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.handshake import refusal
@@ -13,26 +11,36 @@ from twofold.wire.rows import Rows
 class InprocConnection:
     """A connection over a service in this process; whoever makes two of them serialises their calls.
 
-    The work cannot be cut short. A call that took longer than its deadline raises DeadlinePassed when it
-    ends, as it would have on every other link; the connection is not closed.
+    The work is done in `finish` and cannot be cut short, so a deadline that passes meanwhile changes nothing.
     """
 
     def __init__(self, service: Service) -> None:
         self.manifest = service.manifest
         self.held = frozenset(service.held)
-        self.rows = Rows(service.layout)
+        self.layout = service.layout
         self.peer = "weight processor in this process"
         self._service: Service | None = service
+        self._begun: tuple[Rows, int, int] | None = None
 
-    def call(self, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
-        """Run `segment` on the first `count` rows (`Connection.call`)."""
-        service = self._open()
-        check_call(segment, count, self.rows.layout, self.held, self.peer)
-        expiry = time.monotonic() + time_left(deadline, self.peer)
-        worked = service.work(segment, self.rows, count)
-        if time.monotonic() > expiry:
-            raise DeadlinePassed(f"{self.peer} took longer than the {deadline:g} s that the call had")
-        return worked
+    def begin(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> None:
+        """Take note of a call (`Connection.begin`)."""
+        self._open()
+        check_call(segment, count, self.layout, self.held, self.peer)
+        time_left(deadline, self.peer)
+        self._begun = (rows, segment, count)
+
+    def finish(self) -> Nanoseconds:
+        """Run it (`Connection.finish`)."""
+        if self._begun is None:
+            raise InternalError("no call was begun")
+        rows, segment, count = self._begun
+        self._begun = None
+        return self._open().work(segment, rows, count)
+
+    def call(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
+        """`begin` and `finish`."""
+        self.begin(rows, segment, count, deadline)
+        return self.finish()
 
     def ask(self, message: Message, deadline: Seconds) -> Message:
         """The answer to a message (`Connection.ask`)."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from twofold.errors import ConfigurationError, Unreachable
 from twofold.link.base import Address, reason
-from twofold.link.stream import BACKLOG
+from twofold.link.listener import BACKLOG
 
 PATH_BYTES = 107  # what a Unix socket address holds, less its end
 FALLBACK = Path("/tmp")

@@ -1,18 +1,19 @@
-"""The memory that both ends of a shm:// link map: a control page, then the planes.
+"""The memory that both ends of a shm:// link map: a control page, then one frame each way.
 
-    byte    0  calls    ┌──────┬────────┐ u32 each (`link/mailbox.py`): the client rings, the server waits
+    byte    0  calls    ┌──────┬────────┐ u32 each (`native/port.c`): the client rings, the server waits
                         │ word │ asleep │
            64  replies  ├──────┼────────┤ the server rings, the client waits
                         │ word │ asleep │
-          128  call     ├──────┴───┬────┴────┬──────┬────────┬──────────────────┐
-                        │ sequence │ segment │ rows │ unused │ nanoseconds left │  4 u32, u64
-          192  reply    ├──────────┼─────────┼──────┴────────┴──────────────────┘
-                        │ failed   │ unused  │ nanoseconds worked                  2 u32, u64
-         4096  planes   └ `wire/rows.py`
+         4096  call     ├──────┴────────┴─────────┐
+                        │ frame of a CALL         │ header of 64 bytes and the longest payload, in whole pages
+               reply    ├─────────────────────────┤
+                        │ frame of a REPLY, or of │
+                        │ the message of a failure│
+                        └─────────────────────────┘
 
-A client numbers its rings and writes the number as the word. Where the word equals `sequence`, it is a call;
-where it does not, the ring only says: look at the socket. The server answers with the call's number as the
-word of `replies`; `failed` says that the answer is a message on the socket.
+The frames are those of every link (`wire/frame.py`) but for the checksum, which is 0: memory does not damage. The
+word of a mailbox is the sequence number of the frame behind it, modulo 2^32. A client that sleeps waits on its word
+as a futex; a server sleeps on an eventfd, which it passes to the client together with the memory.
 
 It is a memfd, so it has no name and nothing is left of it when both ends are gone, and it is sealed against
 resizing, so that neither end can take pages away from the other.
@@ -21,64 +22,55 @@ resizing, so that neither end can take pages away from the other.
 import fcntl
 import mmap
 import os
-import struct
-from typing import NamedTuple
 
 from twofold.errors import DeviceError, FrameError
 from twofold.link.base import reason
-from twofold.link.mailbox import Mailbox
-from twofold.units import bytes_text
-from twofold.wire.rows import Layout, Rows
+from twofold.link.port import Kind, Port
+from twofold.units import KIB, bytes_text
+from twofold.wire.frame import HEADER_BYTES
+from twofold.wire.rows import Layout
 
 PAGE = 4096
-_CALLS, _REPLIES, _CALL_AT, _REPLY_AT = 0, 64, 128, 192
-_CALL = struct.Struct("<IIIIQ")
-_REPLY = struct.Struct("<IIQ")
+FAILURE_BYTES = 16 * KIB  # room for the message of a failure
+_CALLS, _REPLIES = 0, 64
 _SIZE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
-class CallFields(NamedTuple):
-    """What the control page says of a call."""
-
-    sequence: int
-    segment: int
-    rows: int
-    nanoseconds: int  # left to the deadline
-
-
 class Region:
-    """The mapped memory: `rows`, mailboxes `calls` and `replies`. Unmapped when the last of them goes."""
+    """The mapped memory. Unmapped when the last port over it goes."""
 
     def __init__(self, descriptor: int, layout: Layout) -> None:
-        memory = memoryview(mmap.mmap(descriptor, PAGE + layout.size_bytes))
+        call, reply = frame_bytes(layout)
+        memory = memoryview(mmap.mmap(descriptor, PAGE + call + reply))
         self._page = memory[:PAGE]
-        self.rows = Rows(layout, memory[PAGE:])
-        self.calls = Mailbox(self._page, _CALLS)
-        self.replies = Mailbox(self._page, _REPLIES)
+        self._call, self._reply = memory[PAGE : PAGE + call], memory[PAGE + call :]
+        self._layout = layout
 
-    def write_call(self, call: CallFields) -> None:
-        """Before ringing `calls` with its sequence."""
-        sequence, segment, rows, nanoseconds = call
-        _CALL.pack_into(self._page, _CALL_AT, sequence, segment, rows, 0, nanoseconds)
+    def calling(self, bell: int) -> Port:
+        """The client's port; `bell`: the eventfd that wakes the server."""
+        port = Port(Kind.SHARED, self._reply, self._call, bell)
+        port.share(self._page, mine=_REPLIES, theirs=_CALLS)
+        port.expect(self._layout)
+        return port
 
-    def read_call(self) -> CallFields:
-        """A copy: the other side can change the page at any time."""
-        sequence, segment, rows, _, nanoseconds = _CALL.unpack_from(self._page, _CALL_AT)
-        return CallFields(sequence, segment, rows, nanoseconds)
+    def serving(self, bell: int) -> Port:
+        """The server's port, woken by the eventfd `bell`."""
+        port = Port(Kind.SHARED, self._call, self._reply)
+        port.share(self._page, mine=_CALLS, theirs=_REPLIES, bell=bell)
+        port.expect(self._layout)
+        return port
 
-    def write_reply(self, *, failed: bool, nanoseconds: int) -> None:
-        """Before ringing `replies` with the sequence of the call."""
-        _REPLY.pack_into(self._page, _REPLY_AT, failed, 0, nanoseconds)
 
-    def read_reply(self) -> tuple[bool, int]:
-        """Whether the call failed, and the nanoseconds worked."""
-        failed, _, nanoseconds = _REPLY.unpack_from(self._page, _REPLY_AT)
-        return bool(failed), nanoseconds
+def frame_bytes(layout: Layout) -> tuple[int, int]:
+    """Room for the longest call and the longest reply, in whole pages."""
+    longest = (layout.longest(gives=False), max(layout.longest(gives=True), FAILURE_BYTES))
+    call, reply = (-(-(HEADER_BYTES + payload) // PAGE) * PAGE for payload in longest)
+    return call, reply
 
 
 def create(layout: Layout) -> int:
     """The descriptor of new memory for `layout`, sealed; DeviceError if this machine has none left."""
-    size = PAGE + layout.size_bytes
+    size = PAGE + sum(frame_bytes(layout))
     descriptor = -1
     try:
         descriptor = os.memfd_create("twofold", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -96,9 +88,9 @@ def create(layout: Layout) -> int:
 
 def check(descriptor: int, layout: Layout) -> None:
     """Raise FrameError unless a descriptor from the other side is memory of the right size, sealed."""
-    size = os.fstat(descriptor).st_size
-    if size != PAGE + layout.size_bytes:
-        raise FrameError(f"shared memory of {size} bytes arrived; the manifest needs {PAGE + layout.size_bytes}")
+    size, needed = os.fstat(descriptor).st_size, PAGE + sum(frame_bytes(layout))
+    if size != needed:
+        raise FrameError(f"shared memory of {size} bytes arrived; the manifest needs {needed}")
     try:
         seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
     except OSError as error:

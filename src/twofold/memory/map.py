@@ -10,18 +10,18 @@ from typing import Protocol
 from twofold.errors import ConfigurationError, Refused, Unreachable
 from twofold.model.manifest import Manifest
 from twofold.units import Nanoseconds, Seconds
-from twofold.wire.rows import Rows
+from twofold.wire.rows import Layout, Rows
 
 
 class Replica(Protocol):
     """One weight memory as the map knows it, near or far (a `link.base.Connection`)."""
 
     manifest: Manifest
-    rows: Rows
     held: frozenset[int]
+    layout: Layout
     peer: str
 
-    def call(self, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
+    def call(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
         """Run `segment` on the first `count` rows of `rows`; returns the time the memory worked."""
 
 

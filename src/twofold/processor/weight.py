@@ -1,36 +1,26 @@
-"""A weight processor: a service, served to any number of connections.
+"""A weight processor: a service, served to any number of connections by one thread.
 
-    serve_forever ── accept ─▶ one thread a connection: handshake, then calls and questions until it closes
-                                      └── one lock: the service works for one of them at a time
+    ┌─▶ wait ──▶ accept, greet, answer questions, queue calls ──▶ linger ──▶ run one batch ──▶ answer ─┐
+    └───────────────────────────────────────────────────────────────────────────────────────────────────┘
 
-It keeps nothing of a call once it is answered (R2): the rows belong to the connection.
+Nothing in the loop waits for one peer: a frame that has not arrived whole, or an answer that a socket does not take,
+is left for later. Calls for the same segment run as one batch whoever they belong to (`schedule/calls.py`). It keeps
+nothing of a call once it is answered (R2): the rows are wiped.
 """
 
 import contextlib
-import threading
-from typing import NamedTuple
+import time
+from collections.abc import Sequence
 
-from twofold.errors import (
-    DeadlinePassed,
-    FrameError,
-    InternalError,
-    LinkError,
-    ProcessorLost,
-    Refused,
-    TwofoldError,
-)
-from twofold.link.base import (
-    HANDSHAKE_SECONDS,
-    Call,
-    Channel,
-    Listener,
-    Service,
-    check_call,
-    welcome_of,
-)
+from twofold.errors import DeadlinePassed, FrameError, InternalError, LinkError, ProcessorLost, Refused, TwofoldError
+from twofold.link.base import HANDSHAKE_SECONDS, Listener, Service, check_call, welcome_of
+from twofold.link.channel import FRAME_SECONDS
+from twofold.link.desk import Desk, Place
+from twofold.link.port import SPIN_NS, What, forget, native_layout
 from twofold.log import logger
+from twofold.processor.guest import Guest
+from twofold.schedule.calls import CallQueue, Waiting
 from twofold.units import Nanoseconds, Seconds
-from twofold.wire.frame import digest_prefix
 from twofold.wire.handshake import layout_of, refusal
 from twofold.wire.message import (
     AskTokenizer,
@@ -42,142 +32,151 @@ from twofold.wire.message import (
     TokenizerReply,
     failed,
 )
+from twofold.wire.rows import Rows
 
-CONNECTIONS = 64
-
-
-class Conversation(NamedTuple):
-    """A connection being served."""
-
-    thread: threading.Thread
-    channel: Channel
+CONNECTIONS = 1024
+STRANGERS = 128  # connections that have not said Hello
+SWEEP_NS = 250_000_000  # between two looks for peers that are late
 
 
 class WeightProcessor:
-    """Serves `service` at `listener`, which it owns, until `stop`."""
+    """Serves `service` at `listeners`, which it owns, until `stop`."""
 
     def __init__(
         self,
         service: Service,
-        listener: Listener,
+        listeners: Sequence[Listener],
         *,
         connections: int = CONNECTIONS,
         handshake: Seconds = HANDSHAKE_SECONDS,
         title: str = "weight processor",
     ) -> None:
         self._service = service
-        self._listener = listener
+        self._listeners = list(listeners)
         self._connections = connections
-        self._handshake = handshake
+        self._handshake_ns = int(handshake * 1e9)
         self._held = frozenset(service.held)
         self._welcome = welcome_of(service, title)
         self._layout = layout_of(self._welcome)
-        self._digest = digest_prefix(service.manifest)
-        self._turn = threading.Lock()
+        self._native = native_layout(self._layout)
+        self._rows = Rows(self._layout)
+        self._queue = CallQueue(len(self._layout.cuts), self._layout.limit)
+        self._guests: dict[int, Guest] = {}  # by the index of the place where calls arrive
+        self._desk = Desk()
         self._stopping = False
+        self._swept = 0
         self._logger = logger("processor")
 
     @property
-    def url(self) -> str:
+    def urls(self) -> list[str]:
         """Where it is reached."""
-        return self._listener.url
+        return [listener.url for listener in self._listeners]
 
     def serve_forever(self) -> None:
-        """Serve until `stop`; then every connection is closed and every thread has ended."""
-        conversations: list[Conversation] = []
+        """Serve until `stop`; then every connection is closed."""
+        for listener in self._listeners:
+            self._desk.add(listener, listener.fileno())
         try:
             while not self._stopping:
-                channel = self._listener.accept(None)
-                conversations = [c for c in conversations if c.thread.is_alive()]
-                if channel is not None:
-                    conversations += self._begin(channel, len(conversations))
+                self._turn()
         finally:
-            self.stop()
-            for conversation in conversations:
-                conversation.channel.interrupt()
-            for conversation in conversations:
-                conversation.thread.join()
-            self._listener.close()
+            self._stopping = True
+            for guest in set(self._guests.values()):
+                self._dismiss(guest)
+            for listener in self._listeners:
+                listener.close()
+            self._desk.close()
 
     def stop(self) -> None:
         """Make `serve_forever` return, after the work in hand; from any thread or a signal handler."""
         self._stopping = True
-        self._listener.interrupt()
+        self._desk.wake()
 
-    def _begin(self, channel: Channel, others: int) -> list[Conversation]:
-        """A thread that serves `channel`; none if there are too many, and then the client is told."""
-        why = f"all {self._connections} connections of the weight processor are taken"
-        if others < self._connections:
-            thread = threading.Thread(target=self._converse, args=(channel,), name=f"serve {channel.peer}")
+    def _turn(self) -> None:
+        """Once round the loop."""
+        busy = bool(len(self._queue))
+        spin = 0 if busy else SPIN_NS
+        for place, what, segment, rows, left in self._desk.wait(spin, 0 if busy else SWEEP_NS):
+            self._arrived(place, what, segment, rows, left)
+        now = time.monotonic_ns()
+        if now - self._swept > SWEEP_NS:
+            self._sweep(now)
+        linger = self._queue.linger(now)
+        if linger:
+            for place, what, segment, rows, left in self._desk.wait(0, linger):
+                self._arrived(place, what, segment, rows, left)
+            return
+        batch = self._queue.next(now)
+        if batch:
+            self._run(batch)
+
+    # what arrives
+
+    def _arrived(self, place: Place, what: int, segment: int, rows: int, left: int) -> None:
+        if isinstance(place.what, Guest):
+            guest = place.what
             try:
-                thread.start()
-            except RuntimeError:
-                why = "the weight processor's host has no thread left"
-            else:
-                return [Conversation(thread, channel)]
-        with contextlib.suppress(LinkError):
-            channel.send(failed(Refused(f"{why}; close one or start another processor")))
-        channel.close()
-        return []
+                if what == What.CALL:
+                    self._call(guest, segment, rows, left)
+                else:
+                    self._other(guest, place, what)
+            except ProcessorLost as error:
+                self._dismiss(guest, error)
+            except TwofoldError as error:
+                self._dismiss(guest, error, told=True)
+        else:
+            self._accept(place.what)
 
-    def _converse(self, channel: Channel) -> None:
-        """The life of one connection; the thread of it runs this."""
-        try:
-            self._greet(channel)
-            while True:
-                self._answer(channel, channel.receive(None))
-        except ProcessorLost as error:
-            self._logger.debug("%s", error)
-        except TwofoldError as error:
-            self._logger.warning("closing the link to a %s: %s", channel.peer, error)
-            with contextlib.suppress(LinkError):
-                channel.send(failed(error))
-        finally:
-            channel.close()
+    def _other(self, guest: Guest, place: Place, what: int) -> None:
+        """Anything but a call."""
+        if what == What.READY:
+            while (what := guest.channel.read()) != What.NOTHING:
+                if what == What.CALL:
+                    call = guest.channel.calls.header()
+                    self._call(guest, call.segment, call.rows, call.nanoseconds)
+                else:
+                    self._other(guest, place, what)
+        elif what == What.MESSAGE:
+            self._message(guest, guest.channel.port.message())
+        elif what == What.WRITABLE:
+            self._left(guest, guest.channel.flush())
+        else:
+            port = place.port or guest.channel.port
+            raise port.error(what, guest.channel.peer)
 
-    def _greet(self, channel: Channel) -> None:
-        hello = channel.receive(self._handshake)
+    def _accept(self, listener: Listener) -> None:
+        channel = listener.accept()
+        if channel is None:
+            return
+        strangers = sum(not guest.greeted for guest in self._guests.values())
+        guest = Guest(channel, time.monotonic_ns(), listener.shared_memory)
+        guest.places.append(self._desk.add(guest, channel.fileno(), guest.watched_port))
+        self._guests[guest.number] = guest
+        if len(self._guests) > self._connections or strangers >= STRANGERS:
+            why = f"all {self._connections} connections of the weight processor are taken"
+            self._dismiss(guest, Refused(f"{why}; close one or start another processor"), told=True)
+
+    def _message(self, guest: Guest, message: Message) -> None:
+        if not guest.greeted:
+            self._greet(guest, message)
+        elif guest.calling:
+            raise FrameError(f"a {type(message).__name__} came while a call was in flight")
+        else:
+            self._left(guest, guest.channel.send(self._reply_to(message)))
+
+    def _greet(self, guest: Guest, hello: Message) -> None:
         if not isinstance(hello, Hello):
             raise FrameError(f"the handshake begins with Hello, not with {type(hello).__name__}")
         why = refusal(hello, self._welcome)
         if why:
             raise Refused(why)
-        if hello.shared_memory != self._listener.shared_memory:
-            raise Refused(f"{self.url} {'needs' if self._listener.shared_memory else 'has no'} shared memory")
-        channel.welcome(self._welcome, self._layout, self._digest)
-
-    def _answer(self, channel: Channel, request: Call | Message) -> None:
-        if isinstance(request, Call):
-            self._work(channel, request)
-        else:
-            channel.send(self._reply_to(request))
-
-    def _work(self, channel: Channel, call: Call) -> None:
-        try:
-            worked = self._in_turn(channel, call)
-        except TwofoldError as error:
-            channel.send(failed(error))
-        except Exception as error:
-            self._logger.exception("segment %d of %d rows failed", call.segment, call.count)
-            channel.send(failed(_bug(error)))
-        else:
-            channel.reply(worked)
-
-    def _in_turn(self, channel: Channel, call: Call) -> Nanoseconds:
-        check_call(call.segment, call.count, self._layout, self._held, "this weight processor")
-        self._take_turn(call.deadline)
-        try:
-            return self._service.work(call.segment, channel.rows, call.count)
-        finally:
-            self._turn.release()
-
-    def _take_turn(self, deadline: Seconds) -> None:
-        """Hold the service; DeadlinePassed if others hold it for longer than `deadline`."""
-        if not self._turn.acquire(timeout=deadline):
-            raise DeadlinePassed("the weight processor was busy with other calls until the deadline of this one")
-        if self._stopping:
-            self._turn.release()
-            raise ProcessorLost("the weight processor is stopping")
+        if hello.shared_memory != guest.shared_memory:
+            raise Refused(f"this address {'needs' if guest.shared_memory else 'has no'} shared memory")
+        guest.channel.welcome(self._welcome, self._layout)
+        guest.greeted, guest.owner = True, hello.owner or str(guest.number)
+        if guest.channel.calls is not guest.channel.port:
+            guest.places.append(self._desk.add(guest, guest.channel.bell(), guest.channel.calls))
+        self._left(guest, guest.channel.flush())
 
     def _reply_to(self, message: Message) -> Message:
         match message:
@@ -190,13 +189,105 @@ class WeightProcessor:
 
     def _tokenizer(self) -> TokenizerReply | Failed:
         try:
-            self._take_turn(self._handshake)
-            try:
-                return TokenizerReply(self._service.tokenizer())
-            finally:
-                self._turn.release()
+            return TokenizerReply(self._service.tokenizer())
         except TwofoldError as error:
             return failed(error)
+
+    def _call(self, guest: Guest, segment: int, rows: int, left: int) -> None:
+        if guest.calling:
+            raise FrameError("a call came while another was in flight")
+        now = time.monotonic_ns()
+        guest.calling = True
+        try:
+            check_call(segment, rows, self._layout, self._held, "this weight processor")
+        except TwofoldError as error:
+            self._failed(guest, error)
+            return
+        self._queue.put(Waiting(guest.number, guest.owner, segment, rows, now, now + left))
+
+    # what leaves
+
+    def _run(self, batch: list[Waiting]) -> None:
+        """Work for `batch` and answer it; if the batch fails, each call by itself, so that none fails for another."""
+        start = time.monotonic_ns()
+        guests = [self._guests[call.port] for call in batch]
+        segment, count = batch[0].segment, 0
+        for call, guest in zip(batch, guests, strict=True):
+            guest.channel.calls.take(self._rows, self._native, count)
+            count += call.rows
+        try:
+            worked = self._service.work(segment, self._rows, count)
+        except TwofoldError as error:
+            self._refuse(batch, guests, error)
+        except Exception as error:
+            self._logger.exception("segment %d of %d rows failed", segment, count)
+            self._refuse(batch, guests, _bug(error))
+        else:
+            first = 0
+            for call, guest in zip(batch, guests, strict=True):
+                guest.calling = False
+                self._give(guest, first, worked)
+                first += call.rows
+        forget(self._rows, self._native, segment, count)
+        now = time.monotonic_ns()
+        self._queue.ran(batch, now, now - start)
+
+    def _refuse(self, batch: list[Waiting], guests: list[Guest], error: TwofoldError) -> None:
+        """`batch` failed: a single call is answered with the error, of several each gets its own try."""
+        if len(batch) == 1:
+            self._failed(guests[0], error)
+        else:
+            for call in batch:
+                self._run([call])
+
+    def _give(self, guest: Guest, first: int, worked: Nanoseconds) -> None:
+        try:
+            self._left(guest, guest.channel.give(self._rows, first, worked))
+        except LinkError as error:
+            self._dismiss(guest, error)
+
+    def _failed(self, guest: Guest, error: TwofoldError) -> None:
+        """The call of `guest` is answered with `error`."""
+        guest.calling = False
+        try:
+            self._left(guest, guest.channel.fail(failed(error)))
+        except LinkError as lost:
+            self._dismiss(guest, lost)
+
+    def _left(self, guest: Guest, all_has: bool) -> None:
+        """Watch for room in the socket of `guest` as long as something has not left."""
+        if guest.behind == (not all_has):
+            return
+        guest.behind, guest.since = not all_has, time.monotonic_ns()
+        self._desk.until_writable(guest.places[0], guest.behind)
+
+    # who goes
+
+    def _sweep(self, now: int) -> None:
+        """Give up on peers that are late, and on calls whose deadline has passed."""
+        self._swept = now
+        for call in self._queue.expired(now):
+            busy = "the weight processor was busy with other calls until the deadline of this one"
+            self._failed(self._guests[call.port], DeadlinePassed(busy))
+        for guest in list(self._guests.values()):
+            limit = int(FRAME_SECONDS * 1e9) if guest.greeted else self._handshake_ns
+            if guest.late(now) > limit:
+                self._dismiss(guest, DeadlinePassed(f"a {guest.channel.peer} was too slow"), told=True)
+
+    def _dismiss(self, guest: Guest, why: TwofoldError | None = None, *, told: bool = False) -> None:
+        """Close the connection of `guest`."""
+        if self._guests.pop(guest.number, None) is None:
+            return
+        self._queue.withdraw(guest.number)
+        while guest.places:
+            self._desk.remove(guest.places.pop())
+        if told and why is not None:
+            self._logger.warning("closing the link to a %s: %s", guest.channel.peer, why)
+            with contextlib.suppress(LinkError):
+                guest.channel.send(failed(why))
+        elif why is not None:
+            self._logger.debug("%s", why)
+        guest.channel.close()
 
 
 def _bug(error: Exception) -> InternalError:

@@ -13,29 +13,32 @@
 All little endian. A CALL carries the planes that a segment takes and the nanoseconds left to its deadline; a
 REPLY repeats the call's segment, rows and sequence and carries the planes that the segment gives and the
 nanoseconds that the weight memory worked; CONTROL carries one message (`wire/message.py`). Flags and reserved
-are 0. The checksum is CRC-32 (ISO 3309) of the header with its checksum 0, then of the payload.
+are 0. The checksum is CRC-32C (RFC 3720, section 12.1) of the header with its checksum 0, then of the payload.
 
 A length is checked before memory is given to it: of CONTROL against a limit, of CALL and REPLY against what
 the layout of the rows says for the segment and the number of rows, exactly.
 """
 
+import ctypes
+import functools
 import struct
-import zlib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twofold.errors import FrameError
-from twofold.model.manifest import Manifest
+from twofold.native import library
 from twofold.units import MIB, bytes_text
 from twofold.wire.rows import Layout
 
 MAGIC = b"2FLD"
-VERSION = 1
+VERSION = 2
 CALL, REPLY, CONTROL = 1, 2, 3
 HEADER_BYTES = 64
 CONTROL_BYTES = 64 * MIB  # the largest message: a tokenizer
 DIGEST_BYTES = 16
 NO_DIGEST = bytes(DIGEST_BYTES)
+
+Buffer = memoryview | bytes | bytearray
 
 _LAYOUT = struct.Struct("<4sHH16sIIQQQHHI")
 _CHECKSUM = struct.Struct("<I")
@@ -54,19 +57,25 @@ class Header(NamedTuple):
     length: int = 0
     checksum: int = 0
 
+    @property
+    def kind_name(self) -> str:
+        """For messages."""
+        return _NAMES[self.kind]
 
-def digest_prefix(manifest: Manifest) -> bytes:
-    """The 16 bytes of a model's digest that every CALL and REPLY carries."""
-    return bytes.fromhex(manifest.digest)[:DIGEST_BYTES]
+
+def crc32c(data: Buffer, crc: int = 0) -> int:
+    """CRC-32C (RFC 3720, section 12.1) of `data`, going on from `crc`."""
+    view = memoryview(data).cast("B")
+    return int(_crc()(crc, bytes(view), len(view)))
 
 
-def pack(header: Header, payload: Iterable[memoryview | bytes] = ()) -> bytes:
+def pack(header: Header, payload: Iterable[Buffer] = ()) -> bytes:
     """The 64 bytes of a header, with the checksum over them and `payload`."""
     kind, digest, segment, rows, sequence, nanoseconds, length, _ = header
     raw = _LAYOUT.pack(MAGIC, VERSION, kind, digest, segment, rows, sequence, nanoseconds, length, 0, 0, 0)
-    checksum = zlib.crc32(raw)
+    checksum = crc32c(raw)
     for part in payload:
-        checksum = zlib.crc32(part, checksum)
+        checksum = crc32c(part, checksum)
     return raw[:-4] + _CHECKSUM.pack(checksum)
 
 
@@ -96,13 +105,13 @@ def unpack(raw: bytes | bytearray | memoryview) -> Header:
     return Header(kind, digest, segment, rows, sequence, nanoseconds, length, checksum)
 
 
-def check_planes(header: Header, layout: Layout, digest: bytes) -> None:
-    """Raise FrameError unless a CALL or REPLY is of the model `digest` and as long as its planes are."""
+def check_planes(header: Header, layout: Layout) -> None:
+    """Raise FrameError unless a CALL or REPLY is of the layout's model and as long as its planes are."""
     name = _NAMES[header.kind]
     if header.kind == CONTROL:
         raise FrameError("a CONTROL frame arrived where planes were expected")
-    if header.digest != digest:
-        raise FrameError(f"{name} of model {header.digest.hex()} on a link that carries model {digest.hex()}")
+    if header.digest != layout.model:
+        raise FrameError(f"{name} of model {header.digest.hex()} on a link that carries model {layout.model.hex()}")
     if header.segment >= len(layout.cuts):
         raise FrameError(f"{name} of segment {header.segment}; the model has {len(layout.cuts)} segments")
     if not 1 <= header.rows <= layout.limit(header.segment):
@@ -118,10 +127,18 @@ def check_planes(header: Header, layout: Layout, digest: bytes) -> None:
         )
 
 
-def check_sum(header: Header, payload: Iterable[memoryview | bytes | bytearray]) -> None:
+def check_sum(header: Header, payload: Iterable[Buffer]) -> None:
     """Raise FrameError unless the header's checksum is that of the header and `payload`."""
-    seen = zlib.crc32(_LAYOUT.pack(MAGIC, VERSION, *header[:-1], 0, 0, 0))
+    seen = crc32c(_LAYOUT.pack(MAGIC, VERSION, *header[:-1], 0, 0, 0))
     for part in payload:
-        seen = zlib.crc32(part, seen)
+        seen = crc32c(part, seen)
     if seen != header.checksum:
         raise FrameError(f"damaged {_NAMES[header.kind]}: its checksum is {header.checksum:#010x}, not {seen:#010x}")
+
+
+@functools.cache
+def _crc() -> Any:
+    function = library().tf_crc32c
+    function.argtypes = (ctypes.c_uint32, ctypes.c_char_p, ctypes.c_uint64)
+    function.restype = ctypes.c_uint32
+    return function

@@ -15,7 +15,7 @@ from twofold.model.manifest import NUMERICS, Manifest
 from twofold.units import bytes_text
 from twofold.wire.frame import CONTROL_BYTES
 
-PROTOCOL = 1
+PROTOCOL = 2
 PROGRAM = f"twofold {__version__}"
 
 
@@ -27,6 +27,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     digest: str | None = None  # the model wanted; None: whichever is held
     program: str = PROGRAM
     shared_memory: bool = False  # the planes travel in a memory that both sides map
+    owner: str = ""  # the context processor: its connections share what one owner gets
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):

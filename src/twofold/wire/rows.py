@@ -6,8 +6,8 @@
     └──────────┴────────────────┴─────────┴──────┴──────┴──────────┴───────────┘
 
 A call of n rows uses the first n rows of each of its planes. A plane that a segment both takes and gives
-(the carry) is one matrix, so nothing is copied between two calls in one process or over shared memory, and a
-socket sends and receives straight from and into it.
+(the carry) is one matrix, so nothing is copied between two calls in one process. On a link the planes of a call
+travel one after the other, as the payload of a frame.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from twofold.model.manifest import Manifest
-from twofold.model.segment import NUMPY, Cut, Plane
+from twofold.model.segment import NUMPY, Plane
 
 ROWS = 256  # rows of one call
 HEAD_ROWS = 32  # rows of one call of an end of the step: a row of logits is large
 ALIGN = 64
+MODEL_BYTES = 16
 
 AnyArray = npt.NDArray[np.generic]
 
@@ -30,6 +31,7 @@ class Layout:
 
     def __init__(self, manifest: Manifest, *, rows: int = ROWS, head_rows: int = HEAD_ROWS) -> None:
         self.rows, self.head_rows = rows, head_rows
+        self.model = bytes.fromhex(manifest.digest)[:MODEL_BYTES]  # what every CALL and REPLY carries of the digest
         self.cuts = manifest.cuts
         self.planes: dict[str, Plane] = {plane.name: plane for plane in manifest.planes()}
         self._ends = len(manifest.layers)  # segments from here on end a step
@@ -45,6 +47,11 @@ class Layout:
     def limit(self, segment: int) -> int:
         """The most rows one call of `segment` may carry."""
         return self.head_rows if segment >= self._ends else self.rows
+
+    def longest(self, *, gives: bool) -> int:
+        """Bytes of the longest payload of any call, or of any reply."""
+        cuts = enumerate(self.cuts)
+        return max(self.payload_bytes(cut.gives if gives else cut.takes, self.limit(i)) for i, cut in cuts)
 
     def payload_bytes(self, planes: Sequence[Plane], count: int) -> int:
         """Bytes of `count` rows of `planes` on a wire: the planes one after the other, rows packed."""
@@ -68,21 +75,9 @@ class Rows:
             flat = np.frombuffer(memory, NUMPY[plane.dtype], count, layout.offsets[name])
             self.arrays[name] = flat.reshape(layout.capacity[name], plane.width)
         self.address = np.frombuffer(memory, np.uint8, 1).ctypes.data
-        self._views: dict[tuple[int, bool, int], list[memoryview]] = {}
 
     def __getitem__(self, name: str) -> AnyArray:
         return self.arrays[name]
-
-    def views(self, segment: int, count: int, *, gives: bool) -> list[memoryview]:
-        """The bytes that cross the cut: the first `count` rows of each plane the segment takes or gives."""
-        key = (segment, gives, count)
-        if key not in self._views:
-            if len(self._views) > 4096:
-                self._views.clear()
-            cut: Cut = self.layout.cuts[segment]
-            planes = cut.gives if gives else cut.takes
-            self._views[key] = [self.arrays[p.name][:count].data.cast("B") for p in planes]
-        return self._views[key]
 
     def keep(self, segment: int, first: int, count: int) -> None:
         """Move rows first .. count-1 of the planes that `segment` takes to the front."""

@@ -1,0 +1,101 @@
+"""The calling end of every link that has a port: one call begun, one finished."""
+
+import time
+
+from twofold.errors import DeadlinePassed, FrameError, InternalError, ProcessorLost
+from twofold.link.base import check_call, time_left
+from twofold.link.greet import ask, checked
+from twofold.link.port import Port, What, native_layout
+from twofold.link.stream import MessageStream
+from twofold.units import Nanoseconds, Seconds
+from twofold.wire.message import Failed, Message, Welcome, error_of
+from twofold.wire.rows import Layout, Rows
+
+SLICE_NS = 20_000_000  # of waiting, between two looks around
+_CALL, _NOTHING = int(What.CALL), int(What.NOTHING)
+
+
+class PortConnection:
+    """A `Connection` whose calls go through `port` and whose messages go over `stream`."""
+
+    def __init__(self, stream: MessageStream, welcome: Welcome, layout: Layout, port: Port) -> None:
+        self.manifest = welcome.manifest
+        self.held = frozenset(welcome.segments)
+        self.layout = layout
+        self.peer = stream.peer
+        self._stream = stream
+        self._port = port
+        self._rows: Rows | None = None
+        self._begun: tuple[int, int, int] | None = None  # segment, count, expiry on the monotonic clock
+        self._open = True
+
+    def begin(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> None:
+        """Send a call (`Connection.begin`)."""
+        if not self._open:
+            raise ProcessorLost(f"{self.peer}: the link was closed after an earlier failure")
+        check_call(segment, count, self.layout, self.held, self.peer)
+        nanoseconds = int(time_left(deadline, self.peer) * 1e9)
+        if rows is not self._rows:
+            self._rows, self._native = rows, native_layout(rows.layout)
+        self._begun = (segment, count, time.monotonic_ns() + nanoseconds)
+        self._sent(self._port.begin(rows, self._native, segment, count, nanoseconds))
+
+    def finish(self) -> Nanoseconds:
+        """Wait for the reply (`Connection.finish`)."""
+        if self._begun is None or self._rows is None:
+            raise InternalError("no call was begun")
+        segment, count, expiry = self._begun
+        self._begun = None
+        try:
+            while (left := expiry - time.monotonic_ns()) > 0:
+                what = self._port.finish(self._rows, self._native, segment, count, min(left, SLICE_NS))
+                if what == _CALL:
+                    return self._port.worked
+                if what != _NOTHING:
+                    break
+                self._look_around()
+            else:
+                raise DeadlinePassed(f"{self.peer} did not answer in time")
+            message = self._answer(what)
+        except BaseException:
+            self.close()  # a reply under way would be taken for that of the next call
+            raise
+        raise error_of(message)
+
+    def call(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
+        """`begin` and `finish`."""
+        self.begin(rows, segment, count, deadline)
+        return self.finish()
+
+    def ask(self, message: Message, deadline: Seconds) -> Message:
+        """The answer to a message (`Connection.ask`)."""
+        if not self._open:
+            raise ProcessorLost(f"{self.peer}: the link was closed after an earlier failure")
+        try:
+            answer = ask(self._stream, message, deadline)
+        except BaseException:
+            self.close()
+            raise
+        return checked(answer)
+
+    def close(self) -> None:
+        """Close; a second time is nothing."""
+        self._open = False
+        self._stream.close()
+
+    def _sent(self, what: int) -> None:
+        """What `Port.begin` said."""
+        if what == What.LOST:
+            self.close()
+            raise self._port.error(what, self.peer)
+
+    def _look_around(self) -> None:
+        """Between two slices of waiting; raises ProcessorLost if the other side has gone."""
+
+    def _answer(self, what: int) -> Failed:
+        if what != What.MESSAGE:
+            raise self._port.error(what, self.peer)
+        message = self._port.message()
+        if not isinstance(message, Failed):
+            raise FrameError(f"{self.peer} answered a call with {type(message).__name__}")
+        return message

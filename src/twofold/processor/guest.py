@@ -1,0 +1,38 @@
+"""A connection as the weight processor sees it."""
+
+import itertools
+
+from twofold.link.base import Channel
+from twofold.link.desk import Place
+from twofold.link.port import Kind, Port
+
+_NUMBERS = itertools.count()
+
+
+class Guest:
+    """Who is at the other end of `channel`."""
+
+    def __init__(self, channel: Channel, now: int, shared_memory: bool) -> None:
+        self.channel = channel
+        self.shared_memory = shared_memory  # what its Hello must want
+        self.number = next(_NUMBERS)
+        self.owner = ""
+        self.greeted = False
+        self.calling = False  # a call of its has no answer yet
+        self.behind = False  # something for it has not left
+        self.since = now  # when it became behind, or began what has not arrived whole
+        self.places: list[Place] = []  # at the desk: of messages, and of calls if that is another
+        self._begun = False
+
+    @property
+    def watched_port(self) -> Port | None:
+        """The port that the desk reads by itself; None if the channel must `read`."""
+        return self.channel.port if self.channel.port.kind == Kind.SOCKET else None
+
+    def late(self, now: int) -> int:
+        """Nanoseconds that the other side has been late: with its Hello, with the rest of a frame, or in reading."""
+        begun = self.channel.port.begun
+        if begun and not self._begun:
+            self.since = now
+        self._begun = begun
+        return now - self.since if begun or self.behind or not self.greeted else 0

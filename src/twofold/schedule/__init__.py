@@ -1,0 +1,1 @@
+"""Deciding what runs next: pure, with time as an argument. Nothing here waits, sends or computes."""
