@@ -7,6 +7,7 @@
 #include "twofold.h"
 
 /* The two panels of a unit, and how to fetch the unit after it: each tile of rows fetches its part of the lines. */
+enum { AHEAD = 8192 }; /* bytes to prefetch ahead in one stream: past a page the hardware stops looking */
 enum { CACHE_LINE = 64, NEAR = 1 << 18 }; /* bytes of a cache line, and of weights kept near while tiles of rows go by */
 struct unit { const char *panel[2]; int64_t ahead, first_line, line_step; };
 INLINE void prefetch_block(const struct unit *unit, const void *block, int bytes) {
@@ -74,27 +75,27 @@ INLINE f32v mxfp4_scale(const struct mxfp4 *w, int g, int v) { (void)g; return h
 
 /* Fine activations are 16 bits, high bytes first: the high bytes' sum is shifted up by 8 and the low bytes are
  * added to it, all exact. */
-#define EACH_SUM UNROLL for (int n = 0; n < rows; n++) UNROLL for (int u = 0; u < BESIDE; u++)
+#define EACH_SUM UNROLL for (int n = 0; n < rows; n++) UNROLL for (int u = 0; u < beside; u++)
 #define DOTS(name, dot, x)                                                                                        \
   UNROLL for (int j = 0; j < 4; j++) {                                                                            \
     pair p[BESIDE];                                                                                               \
-    UNROLL for (int u = 0; u < BESIDE; u++) p[u] = name##_pair(w[u], g, j, v % NV + u % NV);                      \
+    UNROLL for (int u = 0; u < beside; u++) p[u] = name##_pair(w[u], g, j, v % NV + u % NV);                      \
     EACH_SUM sum[n][u] = dot(sum[n][u], p[u].low, splat4((x) + pitch * n + 4 * j));                               \
     EACH_SUM sum[n][u] = dot(sum[n][u], p[u].high, splat4((x) + pitch * n + 16 + 4 * j));                         \
   }
 #define BLOCK_TILE(name, dot, start, super, finish)                                                               \
-  INLINE void tile_##name(const int rows, const int fine, const struct unit *unit, int64_t width,                 \
+  INLINE void tile_##name(const int rows, const int beside, const int fine, const struct unit *unit, int64_t width,                 \
                           struct activations x, f32v (*y)[2 * NV]) {                                              \
     const int pitch = fine ? 64 : 32;                                                                             \
-    for (int v = 0; v < 2 * NV; v += BESIDE) {                                                                    \
+    for (int v = 0; v < 2 * NV; v += beside) {                                                                    \
       const struct name *w[BESIDE];                                                                               \
-      UNROLL for (int u = 0; u < BESIDE; u++) w[u] = (const struct name *)unit->panel[(v + u) / NV];              \
+      UNROLL for (int u = 0; u < beside; u++) w[u] = (const struct name *)unit->panel[(v + u) / NV];              \
       const int8_t *q = x.q;                                                                                      \
       const struct scale *s = x.scale;                                                                            \
       f32v total[TILE][BESIDE];                                                                                   \
       EACH_SUM total[n][u] = (f32v){0};                                                                           \
       for (int64_t k = 0; k < width / (32 * super); k++) {                                                        \
-        UNROLL for (int u = 0; u < BESIDE; u++) prefetch_block(unit, w[u], sizeof *w[u]);                         \
+        UNROLL for (int u = 0; u < beside; u++) prefetch_block(unit, w[u], sizeof *w[u]);                         \
         for (int g = 0; g < super; g++, q += pitch * rows, s += rows) {                                           \
           i32v sum[TILE][BESIDE];                                                                                 \
           EACH_SUM sum[n][u] = fine ? (i32v){0} : start(s + n);                                                   \
@@ -103,12 +104,12 @@ INLINE f32v mxfp4_scale(const struct mxfp4 *w, int g, int v) { (void)g; return h
             EACH_SUM sum[n][u] = (sum[n][u] << 8) + start(s + n);                                                 \
             DOTS(name, dot, q + 32)                                                                               \
           }                                                                                                       \
-          UNROLL for (int u = 0; u < BESIDE; u++) {                                                               \
+          UNROLL for (int u = 0; u < beside; u++) {                                                               \
             const f32v d = name##_scale(w[u], g, v % NV + u % NV);                                                \
             finish(name)                                                                                          \
           }                                                                                                       \
         }                                                                                                         \
-        UNROLL for (int u = 0; u < BESIDE; u++) w[u]++;                                                           \
+        UNROLL for (int u = 0; u < beside; u++) w[u]++;                                                           \
       }                                                                                                           \
       EACH_SUM y[n][v + u] = total[n][u];                                                                         \
     }                                                                                                             \
@@ -140,7 +141,8 @@ INLINE void dots_q6_k(const int rows, const int pitch, const struct q6_k *w, int
     UNROLL for (int n = 0; n < rows; n++) high[n] = dot_u7(high[n], p.high, splat4(x + pitch * n + 16 + 4 * j));
   }
 }
-INLINE void tile_q6_k(const int rows, const int fine, const struct unit *unit, int64_t width, struct activations x, f32v (*y)[2 * NV]) {
+INLINE void tile_q6_k(const int rows, const int beside, const int fine, const struct unit *unit, int64_t width, struct activations x, f32v (*y)[2 * NV]) {
+  (void)beside; /* one: the two halves of a block are two sums already */
   const int pitch = fine ? 64 : 32;
   for (int at = 0; at < 2 * NV; at++) {
     const int v = at % NV;
@@ -173,15 +175,15 @@ INLINE void tile_q6_k(const int rows, const int fine, const struct unit *unit, i
 
 /* float weights of any width in bytes: `get` loads LANES of them */
 #define FLOAT_TILE(name, type, get)                                                                               \
-  INLINE void tile_##name(const int rows, const struct unit *unit, int64_t width, const float *x, f32v (*y)[2 * NV]) {  \
-    for (int v = 0; v < 2 * NV; v += BESIDE) {                                                                    \
+  INLINE void tile_##name(const int rows, const int beside, const struct unit *unit, int64_t width, const float *x, f32v (*y)[2 * NV]) {  \
+    for (int v = 0; v < 2 * NV; v += beside) {                                                                    \
       const type *w[BESIDE];                                                                                      \
-      UNROLL for (int u = 0; u < BESIDE; u++) w[u] = (const type *)unit->panel[(v + u) / NV] + LANES * (v % NV + u % NV);  \
+      UNROLL for (int u = 0; u < beside; u++) w[u] = (const type *)unit->panel[(v + u) / NV] + LANES * (v % NV + u % NV);  \
       f32v total[TILE][BESIDE];                                                                                   \
       EACH_SUM total[n][u] = (f32v){0};                                                                           \
       for (int64_t k = 0; k < width; k++) {                                                                       \
         f32v column[BESIDE];                                                                                      \
-        UNROLL for (int u = 0; u < BESIDE; u++) { column[u] = get(w[u]); w[u] += PANEL; }                         \
+        UNROLL for (int u = 0; u < beside; u++) { column[u] = get(w[u]); w[u] += PANEL; }                         \
         EACH_SUM total[n][u] = total[n][u] + splat(x[n * width + k]) * column[u];                                 \
       }                                                                                                           \
       EACH_SUM y[n][v + u] = total[n][u];                                                                         \
@@ -191,14 +193,16 @@ FLOAT_TILE(f32, float, load)
 FLOAT_TILE(f16, uint16_t, load_half)
 FLOAT_TILE(bf16, uint16_t, load_bf16)
 
-/* one function a format and a number of rows, so that sums stay in registers */
+/* One function a format and a number of rows, so that sums stay in registers. One row waits for memory, which is read
+ * fastest as one stream. */
+#define BESIDE_OF(n) ((n) > 1 ? BESIDE : 1)
 typedef void float_function(const struct unit *unit, int64_t width, const float *x, f32v (*y)[2 * NV]);
 typedef void block_function(const struct unit *unit, int64_t width, struct activations x, f32v (*y)[2 * NV]);
 #define FLOAT_SIZED(name, n) \
-  NOINLINE void name##_##n(const struct unit *w, int64_t k, const float *x, f32v (*y)[2 * NV]) { tile_##name(n, w, k, x, y); }
+  NOINLINE void name##_##n(const struct unit *w, int64_t k, const float *x, f32v (*y)[2 * NV]) { tile_##name(n, BESIDE_OF(n), w, k, x, y); }
 #define BLOCK_SIZED(name, n)                                                                                            \
-  NOINLINE void name##_##n(const struct unit *w, int64_t k, struct activations x, f32v (*y)[2 * NV]) { tile_##name(n, 0, w, k, x, y); } \
-  NOINLINE void name##_fine_##n(const struct unit *w, int64_t k, struct activations x, f32v (*y)[2 * NV]) { tile_##name(n, 1, w, k, x, y); }
+  NOINLINE void name##_##n(const struct unit *w, int64_t k, struct activations x, f32v (*y)[2 * NV]) { tile_##name(n, BESIDE_OF(n), 0, w, k, x, y); } \
+  NOINLINE void name##_fine_##n(const struct unit *w, int64_t k, struct activations x, f32v (*y)[2 * NV]) { tile_##name(n, BESIDE_OF(n), 1, w, k, x, y); }
 #define FLOATS(name) EACH_ROWS(FLOAT_SIZED, name) static float_function *const name##_of[] = ROWS_LIST(name);
 #define BLOCKS(name) \
   EACH_ROWS(BLOCK_SIZED, name) static block_function *const name##_of[2][TILE + 1] = {ROWS_LIST(name), ROWS_LIST(name##_fine)};
@@ -225,13 +229,13 @@ INLINE struct way way_of(const struct matrix *w, int fine, int64_t n) {
   }
 }
 
-/* Units from .. to - 1 for all tiles. As many units as stay in the second cache go together, so that activations are
- * read once for all of them. */
-static void linear(const struct matrix *w, int64_t from, int64_t to, const float *x, struct activations xq, int fine, int64_t count, float *y) {
+/* Units from .. last - 1 for all tiles. Where the activations do not stay in the second cache, as many units as do go
+ * together, so that activations are read once for all of them. */
+static void linear(const struct matrix *w, int64_t from, int64_t last, const float *x, struct activations xq, int fine, int64_t count, float *y) {
   const int64_t width = w->width, tiles = tile_count(count, TILE), panel_bytes = way_of(w, fine, 1).panel_bytes;
-  const int64_t most = tiles > 1 && NEAR > 2 * panel_bytes ? NEAR / (2 * panel_bytes) : 1;
-  for (int64_t end; from < to; from = end) {
-    end = from + most < to ? from + most : to;
+  const int64_t most = count * width > NEAR && NEAR > 2 * panel_bytes ? NEAR / (2 * panel_bytes) : 1;
+  for (int64_t end; from < last; from = end) {
+    end = from + most < last ? from + most : last;
     for (int64_t i = 0; i < tiles; i++) {
       const struct tile tile = tile_of(count, TILE, i);
       const struct way way = way_of(w, fine, tile.count);
@@ -239,12 +243,15 @@ static void linear(const struct matrix *w, int64_t from, int64_t to, const float
       for (int64_t at = from; at < end; at++) {
         const int64_t left = w->rows - at * UNIT; /* a last panel by itself is done twice */
         const char *panel = (const char *)w->data + 2 * at * panel_bytes;
-        const struct unit unit = {{panel, left > PANEL ? panel + panel_bytes : panel}, (end - from) * 2 * panel_bytes, CACHE_LINE * i, CACHE_LINE * tiles};
+        const struct unit unit = {{panel, left > PANEL ? panel + panel_bytes : panel}, count > 1 ? (end - from) * 2 * panel_bytes : AHEAD, CACHE_LINE * i, CACHE_LINE * tiles};
         f32v out[TILE][2 * NV];
         if (way.floats) way.floats(&unit, width, x + tile.first * width, out);
         else way.blocks(&unit, width, rounded, out);
-        for (int64_t r = 0; r < tile.count; r++)
-          memcpy(y + (tile.first + r) * w->rows + at * UNIT, out[r], 4 * (size_t)(left < UNIT ? left : UNIT));
+        float *to = y + tile.first * w->rows + at * UNIT;
+        for (int64_t r = 0; r < tile.count; r++, to += w->rows) {
+          if (left >= UNIT) UNROLL for (int v = 0; v < 2 * NV; v++) store(to + LANES * v, out[r][v]);
+          else memcpy(to, out[r], 4 * (size_t)left);
+        }
       }
     }
   }

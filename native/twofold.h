@@ -108,8 +108,8 @@ struct level {
   void (*add)(const float *a, const float *b, int64_t width, float *y);
   void (*widen)(const uint16_t *x, int64_t width, float *y);
   void (*narrow)(const float *x, int64_t width, uint16_t *y);
-  /* y[row][column] = x · w for `count` rows, columns of units from .. to - 1; x is float rows or activations by format */
-  void (*linear)(const struct matrix *w, int64_t from, int64_t to, const float *x, struct activations xq, int fine, int64_t count, float *y);
+  /* y[row][column] = x · w for `count` rows, columns of units from .. last - 1; x is float rows or activations by format */
+  void (*linear)(const struct matrix *w, int64_t from, int64_t last, const float *x, struct activations xq, int fine, int64_t count, float *y);
   void (*rotate_append)(const struct attention *a, const struct attend_call *c, int64_t row);
   void (*attend)(const struct attention *a, const struct attend_call *c, const struct run *run);
   /* merges what was kept into the state and writes `attended`, for records from .. to - 1 of the tile */
