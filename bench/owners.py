@@ -2,9 +2,9 @@
 
     python bench/owners.py [--owners 1 2 4 8 16] [--seconds 3] [--rounds 5] [--link shm|tcp]
 
-The rate of all owners together must grow until the weight side has no more to give and then stay, at 8 it must be 0.7 of
-what one process gets that decodes 8 streams in one batch, and no owner's share may be 20 % from the fair one. Stored:
-bench/results/owners.json. Let nothing else run meanwhile.
+The rate of all owners together must grow until the weight side has no more to give and then stay, at 8 it must be 0.7
+of what one process gets that decodes 8 streams in one batch, and no owner's share may be 20 % from the fair one.
+Stored: bench/results/owners.json. Let nothing else run meanwhile.
 """
 
 import argparse

@@ -242,10 +242,25 @@ static void sleep_for(struct port *port, int64_t timeout_ns) {
     syscall(SYS_futex, &port->mine->word, FUTEX_WAIT, port->seen, &limit, NULL, 0);
     atomic_store(&port->mine->asleep, 0);
   } else {
-    struct pollfd wanted = {port->descriptor, (short)(POLLIN | (port->leaving ? POLLOUT : 0)), 0};
+    struct pollfd wanted = {port->descriptor, (short)(POLLIN | (port->kind == PORT_SOCKET && port->leaving ? POLLOUT : 0)), 0};
     struct timespec limit = {timeout_ns / 1000000000, timeout_ns % 1000000000};
     ppoll(&wanted, 1, &limit, NULL);
   }
+}
+
+static int readable(const struct port *port) {
+  struct pollfd wanted = {port->descriptor, POLLIN, 0};
+  return poll(&wanted, 1, 0) > 0;
+}
+
+/* Until the descriptor of a FED port can be read, or for about timeout_ns. */
+EXPORT void tf_port_await(struct port *port, int64_t spin_ns, int64_t timeout_ns) {
+  int found = readable(port);
+  if (found) return;
+  struct spinning spinning = begin_to_spin(spin_ns, &port->calm);
+  while (go_on_spinning(&spinning, &port->calm, found))
+    for (int i = 0; !found && i < TRIES_PER_CLOCK; i++) found = readable(port);
+  if (!found && timeout_ns > 0) sleep_for(port, timeout_ns);
 }
 
 /* Wait for the answer to the call begun last, for about timeout_ns: CALL if it is in the front of `rows`, and the
@@ -270,33 +285,51 @@ EXPORT int tf_port_finish(struct port *port, const struct layout *layout, char *
   return CALL;
 }
 
-/* ---- the serving end ---- */
-
-/* Copy the planes of the call that was pulled into `rows`, from row `first` on. */
-EXPORT void tf_port_take(struct port *port, const struct layout *layout, char *rows, uint64_t first) {
-  const struct head *head = &port->call;
-  frame_unpack(&layout->cut[head->segment], 0, rows, first, head->rows, port->in + sizeof *head);
+/* `tf_port_begin` and `tf_port_finish` in one. */
+EXPORT int tf_port_call(struct port *port, const struct layout *layout, char *rows, uint32_t segment, uint32_t count, uint64_t nanoseconds, int64_t spin_ns, int64_t timeout_ns, uint64_t *worked) {
+  const int begun = tf_port_begin(port, layout, rows, segment, count, nanoseconds);
+  return begun == LOST ? LOST : tf_port_finish(port, layout, rows, segment, count, spin_ns, timeout_ns, worked);
 }
 
-/* Answer the call that was pulled with the planes that its segment gives, from row `first` of `rows` on. */
-EXPORT int tf_port_give(struct port *port, const struct layout *layout, const char *rows, uint64_t first, uint64_t worked) {
+/* ---- the serving end ---- */
+
+/* Copy the planes of the calls that were pulled on `count` ports into `rows`, one call behind the other. */
+EXPORT void tf_ports_take(struct port **ports, uint32_t count, const struct layout *layout, char *rows) {
+  uint64_t first = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    const struct head *head = &ports[i]->call;
+    frame_unpack(&layout->cut[head->segment], 0, rows, first, head->rows, ports[i]->in + sizeof *head);
+    first += head->rows;
+  }
+}
+
+static enum what give(struct port *port, const struct layout *layout, const char *rows, uint64_t first, uint64_t worked) {
   const struct head *call = &port->call;
   struct head head = head_of(port, FRAME_REPLY, call->segment, call->rows, call->sequence, worked);
   frame_pack(&layout->cut[call->segment], 1, rows, first, call->rows, port->out + sizeof head);
-  memset(port->in + sizeof head, 0, frame_length(port->layout, FRAME_CALL, call->segment, call->rows));
-  return (int)leave(port, &head);
+  memset(port->in + sizeof head, 0, call->length);
+  return leave(port, &head);
 }
+
+/* Answer those calls with the planes that their segment gives, and wipe the rows; `what` has, of each port, WRITABLE if
+ * the answer has left, NOTHING if not all of it has, LOST. */
+EXPORT void tf_ports_give(struct port **ports, uint32_t count, const struct layout *layout, char *rows, uint64_t worked, int32_t *what) {
+  const struct cut *cut = &layout->cut[ports[0]->call.segment];
+  uint64_t first = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    what[i] = (int32_t)give(ports[i], layout, rows, first, worked);
+    first += ports[i]->call.rows;
+  }
+  for (uint32_t p = 0; p < cut->takes + cut->gives; p++) memset(rows + cut->plane[p].offset, 0, first * cut->plane[p].row_bytes);
+}
+
+/* Wipe the planes of the call that was pulled. */
+EXPORT void tf_port_forget(struct port *port) { memset(port->in + sizeof(struct head), 0, port->call.length); }
 
 /* Answer the call that was pulled with a message, over shared memory. */
 EXPORT void tf_port_fail(struct port *port, const char *message, uint64_t length) {
   struct head head = {.magic = {'2', 'F', 'L', 'D'}, .version = FRAME_VERSION, .kind = FRAME_CONTROL, .sequence = port->call.sequence, .length = length};
-  memset(port->in + sizeof head, 0, port->call.length);
+  tf_port_forget(port);
   memcpy(port->out + sizeof head, message, length);
   leave(port, &head);
-}
-
-/* Forget `count` rows of the planes of a segment, from the front of `rows`. */
-EXPORT void tf_rows_forget(const struct layout *layout, char *rows, uint32_t segment, uint64_t count) {
-  const struct cut *cut = &layout->cut[segment];
-  for (uint32_t p = 0; p < cut->takes + cut->gives; p++) memset(rows + cut->plane[p].offset, 0, count * cut->plane[p].row_bytes);
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from twofold import link
+from twofold.engine.assemble import attached_to
 from twofold.engine.caller import Caller
 from twofold.engine.engine import Engine
 from twofold.kernels.base import Backend
@@ -15,9 +15,9 @@ from twofold.kernels.binding import Functions
 from twofold.kernels.native import Native
 from twofold.kernels.reference import Reference
 from twofold.memory.context import ContextMemory
-from twofold.memory.map import MemoryMap
 from twofold.memory.weight import WeightMemory
 from twofold.model.checkpoint import Checkpoint
+from twofold.units import Seconds
 
 Bits = npt.NDArray[np.uint32]
 LEVELS = Functions().levels()
@@ -39,16 +39,13 @@ def engine(path: Path, backend: Backend | None = None) -> Iterator[Engine]:
     backend = backend or Reference()
     with Checkpoint.open(path) as checkpoint:
         weights = WeightMemory(checkpoint.model, checkpoint.tensor, backend)
-    connection = link.connect("inproc://", service=weights)
-    memory_map = MemoryMap(connection.manifest)
-    memory_map.add(connection)
-    context = ContextMemory(connection.manifest, backend)
+    context = ContextMemory(weights.manifest, backend)
     try:
-        yield Engine(Caller(memory_map), context)
+        with attached_to(weights) as attachments:
+            yield Engine(Caller(attachments, wait=Seconds(0)), context)
         context.pages.check()
     finally:
         context.shutdown()
-        connection.close()
         weights.close()
 
 

@@ -4,7 +4,9 @@
     threads        TWOFOLD_THREADS          threads              1 to 256; default: physical cores
     vector_level   TWOFOLD_VECTOR_LEVEL     vector_level         a level that `twofold doctor` lists
     context        TWOFOLD_CONTEXT          context              positions of context memory, 64 and up
-    weights        TWOFOLD_WEIGHTS          weights              address of a running weight processor
+    weights        TWOFOLD_WEIGHTS          weights              URL,URL,… of running weight processors
+    map            TWOFOLD_MAP              map                  file that lists them (twofold map)
+    wait           TWOFOLD_WAIT             wait                 seconds to wait for one to come back, 0 to 86400
     packed_cache   TWOFOLD_PACKED_CACHE     packed_cache         true or false: keep packed weights in a file
 
 The file is $XDG_CONFIG_HOME/twofold/config.toml (~/.config without it).
@@ -30,12 +32,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vector_level: str | None = None
     context: int | None = None
     weights: str | None = None
+    map: str | None = None
+    wait: int = 30
     packed_cache: bool = False
 
 
 NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
 _SWITCHES = {"packed_cache"}
-_INTEGERS = {"threads": (1, 256), "context": (64, 1 << 26)}
+_INTEGERS = {"threads": (1, 256), "context": (64, 1 << 26), "wait": (0, 86400)}
 
 
 def config_file(environment: Mapping[str, str]) -> Path:

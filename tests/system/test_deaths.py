@@ -27,7 +27,7 @@ def generating(request: pytest.FixtureRequest, long: Path, tmp_path: Path) -> It
         return
     with start("weights", long, "--listen", urls[request.param]) as weights:
         url = weights.wait_output(b"\n").decode().split()[1]
-        with start("run", "hello there", *ENDLESS, "--weights", url) as running:
+        with start("run", "hello there", *ENDLESS, "--weights", url, "--wait", "0") as running:
             running.wait_output()
             yield running, weights.pid
 
@@ -41,7 +41,7 @@ def test_a_weight_processor_killed_mid_token_ends_the_run_with_one_line(generati
     os.kill(weights, signal.SIGKILL)
     finished = running.finish(seconds=REFUSAL_SECONDS)
     assert finished.code == LINK_ERROR
-    assert last_line(finished.errors).startswith("twofold: weight processor")
+    assert "was not answered: weight processor" in last_line(finished.errors)
     assert "went away" in last_line(finished.errors)
     assert finished.errors.count("twofold: ") == 1
     assert "Traceback" not in finished.errors
@@ -125,10 +125,9 @@ def test_a_connection_cut_mid_token_is_an_error_of_the_link(long: Path) -> None:
             forward = threading.Thread(target=_forward_and_cut, args=(server, port))
             forward.start()
             url = f"tcp://127.0.0.1:{server.getsockname()[1]}"
-            with start("run", "hello there", *ENDLESS, "--weights", url) as running:
+            with start("run", "hello there", *ENDLESS, "--weights", url, "--wait", "0") as running:
                 finished = running.finish()
-            with contextlib.suppress(OSError):
-                server.shutdown(socket.SHUT_RDWR)  # in case it never connected
+            server.shutdown(socket.SHUT_RDWR)
             forward.join()
     assert finished.code == LINK_ERROR
     assert "went away" in last_line(finished.errors)
@@ -136,28 +135,30 @@ def test_a_connection_cut_mid_token_is_an_error_of_the_link(long: Path) -> None:
 
 
 def _forward_and_cut(server: socket.socket, port: int) -> None:
-    """Pass one connection on to `port`, and cut it in the middle of what comes back."""
-    try:
-        client = server.accept()[0]
-    except OSError:
-        return
+    """Pass connections on to `port`, and cut each in the middle of what comes back, until the server is shut down."""
+    threads: list[threading.Thread] = []
+    with contextlib.suppress(OSError):
+        while True:
+            threads.append(threading.Thread(target=_forward, args=(server.accept()[0], port)))
+            threads[-1].start()
+    for thread in threads:
+        thread.join()
+
+
+def _forward(client: socket.socket, port: int) -> None:
     with client, socket.create_connection(("127.0.0.1", port)) as weights:
         there = threading.Thread(target=_pass, args=(client, weights, 1 << 40))
         there.start()
         _pass(weights, client, 200_000)
-        for end in (client, weights):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
         there.join()
 
 
 def _pass(source: socket.socket, target: socket.socket, count: int) -> None:
-    while count > 0:
-        try:
-            data = source.recv(min(count, 4096))
+    """Pass so many bytes on, or until either end is gone; then both are."""
+    with contextlib.suppress(OSError):
+        while count > 0 and (data := source.recv(min(count, 4096))):
             target.sendall(data)
-        except OSError:
-            return
-        if not data:
-            return
-        count -= len(data)
+            count -= len(data)
+    for end in (source, target):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)

@@ -12,6 +12,7 @@ from command import COMMAND, Finished, Running, clean_environment, start, twofol
 
 DEVICE_ERROR, INTERRUPTED, BROKEN_PIPE = 5, 130, 141
 PROMPT_END_SECONDS = 2.0
+LEAVE_SECONDS = 8.0  # five for clients to go elsewhere
 ENDLESS = ("--max-tokens", "60000")
 
 
@@ -87,13 +88,16 @@ def test_a_weight_processor_ends_in_order_when_told_to(
     assert not os.path.lexists(socket_path)
 
 
-def test_a_weight_processor_told_to_end_while_it_works_hangs_up_on_its_client(long: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "seconds"), [(signal.SIGINT, PROMPT_END_SECONDS), (signal.SIGTERM, LEAVE_SECONDS)])
+def test_a_weight_processor_told_to_end_while_it_works_hangs_up_on_its_client(
+    number: signal.Signals, seconds: float, long: Path, tmp_path: Path
+) -> None:
     with start("weights", long, "--listen", f"shm://{tmp_path}/socket") as weights:
         url = weights.wait_output(b"\n").decode().split()[1]
-        with start("run", "hello there", *ENDLESS, "--weights", url) as client:
+        with start("run", "hello there", *ENDLESS, "--weights", url, "--wait", "0") as client:
             client.wait_output()
-            weights.send(signal.SIGTERM)
-            assert weights.finish(seconds=PROMPT_END_SECONDS).code == 0
+            weights.send(number)
+            assert weights.finish(seconds=seconds).code == 0
             ended = client.finish(seconds=PROMPT_END_SECONDS)
     assert ended.code == 4
     assert ended.errors.count("twofold: ") == 1

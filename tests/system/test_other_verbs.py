@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from command import COMMAND, Finished, all_of, refused, start, twofold
 
-VERBS = ("run", "chat", "pull", "list", "rm", "inspect", "weights", "doctor")
+VERBS = (
+    *("run", "chat", "pull", "list", "rm", "inspect", "weights", "doctor"),
+    *("keys", "keys grant", "keys list", "keys revoke", "join"),
+)
 MODEL_ERROR, REQUEST_ERROR = 3, 2
 
 
@@ -122,7 +125,7 @@ def listed(environment: dict[str, str]) -> list[dict[str, object]]:
 @pytest.fixture(scope="module")
 def helps() -> dict[str, Finished]:
     """The help of each verb."""
-    return all_of({verb: (verb, "--help") for verb in VERBS})
+    return all_of({verb: (*verb.split(), "--help") for verb in VERBS})
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import toy_processor
-from toy_processor import BLOCK, BUG, DIE, DIGEST, FAIL, MANIFEST, WORKED, Asker, ToyService, connect, serving
+from toy_processor import BLOCK, BUG, DIE, DIGEST, FAIL, MANIFEST, WORKED, Asker, ToyService, connect, join, serving
 
 from twofold.errors import (
     ConfigurationError,
@@ -39,16 +39,21 @@ class Link(NamedTuple):
 
 
 def address(scheme: str, folder: Path) -> str:
-    return f"shm://{folder}/{secrets.token_hex(4)}" if scheme == "shm" else "tcp://127.0.0.1:0"
+    return f"shm://{folder}/{secrets.token_hex(4)}" if scheme == "shm" else f"{scheme}://127.0.0.1:0"
 
 
-@pytest.fixture(params=["inproc", "shm", "tcp"])
-def link(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Link]:
+@pytest.fixture(params=["inproc", "shm", "tcp", "tls"])
+def link(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     service = ToyService()
     if request.param == "inproc":
         yield Link("inproc", service, lambda **options: connect("inproc://", service=service, **options))
         return
+    if request.param == "tls":
+        join("tls://127.0.0.1:0")  # makes the certificate
     with serving(address(request.param, tmp_path), service) as processor:
+        if request.param == "tls":
+            join(processor.urls[0])
         yield Link(request.param, service, lambda **options: connect(processor.urls[0], **options))
 
 
@@ -246,7 +251,7 @@ class TestBetweenProcesses:
             connect(url)
 
 
-@pytest.mark.parametrize("url", ["inproc://", "quic://x", "tcp:/x", "", "tls://127.0.0.1:1"])
+@pytest.mark.parametrize("url", ["inproc://", "quic://x", "tcp:/x", ""])
 def test_an_address_of_no_known_kind_is_a_configuration_error(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"shm://NAME"):
         connect(url)

@@ -17,7 +17,12 @@ def test_the_list_of_verbs_says_of_each_what_the_verb_says_of_itself(name: str) 
 @pytest.mark.parametrize(
     ("arguments", "unwanted"),
     [
-        (["run", "--raw", "there-is-no-such-model", "Hi"], {"rich", "jinja2", "twofold.link.shm", "twofold.link.tcp"}),
+        (
+            ["run", "--raw", "there-is-no-such-model", "Hi"],
+            {"rich", "jinja2", "cryptography", "twofold.link.shm", "twofold.link.tcp"},
+        ),
+        (["weights", "there-is-no-such-model", "--listen", "tcp://127.0.0.1:0"], {"cryptography", "rich"}),
+        (["join", "no link"], {"tokenizers", "cryptography", "rich"}),
         (["--version"], {"numpy", "tokenizers", "jinja2"}),
         (["--help"], {"numpy", "tokenizers", "jinja2"}),
         (["list"], {"numpy", "tokenizers", "jinja2"}),

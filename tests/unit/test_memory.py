@@ -1,4 +1,4 @@
-"""The memories and the map: addresses that are not held are refused, and a failed step leaves a session whole."""
+"""The memories: addresses that are not held are refused, and a failed step leaves a session whole."""
 
 from pathlib import Path
 
@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 from engines import engine, some_tokens
 
-from twofold import link
+from twofold.engine.assemble import attached_to
 from twofold.engine.caller import Caller
 from twofold.engine.engine import Engine
-from twofold.errors import ConfigurationError, LinkError, ProcessorLost, Refused, RequestError, Unreachable
+from twofold.errors import ConfigurationError, ProcessorLost, RequestError, Unreachable
 from twofold.kernels.reference import Reference
 from twofold.memory.context import ContextMemory
-from twofold.memory.map import MemoryMap
 from twofold.memory.weight import WeightMemory
 from twofold.model.checkpoint import Checkpoint
 from twofold.model.segment import TOP_WIDTH
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.rows import Rows
+
+NEVER = Seconds(0)  # to wait for a replica to come back
 
 
 def weights_of(path: Path, segments: list[int] | None = None, digest: str | None = None) -> WeightMemory:
@@ -39,35 +40,17 @@ def test_a_call_of_what_is_not_held_or_allowed_is_refused(tiny_path: Path) -> No
 
 def test_a_model_spread_over_two_replicas_gives_the_same_bits(tiny_path: Path) -> None:
     parts = [weights_of(tiny_path, [0, 2]), weights_of(tiny_path, [1])]
-    connections = [link.connect("inproc://", service=part) for part in parts]
-    memory_map = MemoryMap(parts[0].manifest)
-    for connection in connections:
-        memory_map.add(connection)
-    memory_map.check()
     context = ContextMemory(parts[0].manifest, Reference())
-    spread = Engine(Caller(memory_map), context)
-    with engine(tiny_path) as whole:
+    with attached_to(*parts) as attachments, engine(tiny_path) as whole:
+        spread = Engine(Caller(attachments, wait=NEVER), context)
         tokens = some_tokens(20, whole.manifest.vocabulary)
         expected = whole.feed(whole.open(), tokens)
         assert np.array_equal(spread.feed(spread.open(), tokens).view(np.uint32), expected.view(np.uint32))
 
 
-def test_the_map_refuses_another_model_and_tells_what_nobody_holds(tiny_path: Path) -> None:
-    part = link.connect("inproc://", service=weights_of(tiny_path, [0, 1]))
-    memory_map = MemoryMap(part.manifest)
-    memory_map.add(part)
-    with pytest.raises(ConfigurationError, match="2"):
-        memory_map.check()
-    with pytest.raises(Unreachable, match="segment 2"):
-        memory_map.replicas(2)
-    other = link.connect("inproc://", service=weights_of(tiny_path, digest="f" * 64))
-    with pytest.raises(Refused, match="ffff"):
-        memory_map.add(other)
-    assert memory_map.version == 1
-    memory_map.remove(part)
-    assert memory_map.version == 2
-    with pytest.raises(Unreachable):
-        memory_map.replicas(0)
+def test_a_share_that_is_not_the_whole_model_is_refused_with_what_is_missing(tiny_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="segments 2 of"), attached_to(weights_of(tiny_path, [0, 1])):
+        pass
 
 
 def test_the_other_end_of_a_step_gives_the_largest_of_the_logits_that_the_first_gives(tiny_path: Path) -> None:
@@ -89,41 +72,35 @@ def test_the_other_end_of_a_step_gives_the_largest_of_the_logits_that_the_first_
 
 
 class Failing:
-    """A replica that is lost at one call."""
+    """A service that is lost at one call."""
 
-    def __init__(self, replica: link.Connection, calls: int) -> None:
-        self.manifest, self.layout, self.held, self.peer = replica.manifest, replica.layout, replica.held, replica.peer
-        self._replica, self._left = replica, calls
+    def __init__(self, memory: WeightMemory, calls: int) -> None:
+        self.manifest, self.held, self.layout, self.tokenizer = memory.manifest, memory.held, memory.layout, bytes
+        self._memory, self._left = memory, calls
 
-    def call(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
+    def work(self, segment: int, rows: Rows, count: int) -> Nanoseconds:
         self._left -= 1
         if self._left == 0:
             raise ProcessorLost("gone")
-        return self._replica.call(rows, segment, count, deadline)
+        return self._memory.work(segment, rows, count)
 
 
 @pytest.mark.parametrize("calls", [1, 2, 3])
 def test_a_step_that_fails_leaves_the_session_as_it_was_and_it_can_go_on(tiny_path: Path, calls: int) -> None:
     memory = weights_of(tiny_path)
-    replica = link.connect("inproc://", service=memory)
-    context = ContextMemory(memory.manifest, Reference())
     tokens = some_tokens(10, memory.manifest.vocabulary)
     with engine(tiny_path) as whole:
         expected = whole.feed(whole.open(), tokens).copy()
-    memory_map = MemoryMap(memory.manifest)
-    memory_map.add(replica)
-    fast = Engine(Caller(memory_map), context)
-    session = fast.open()
-    fast.feed(session, tokens[:6])
-    memory_map.remove(replica)
-    failing = Failing(replica, calls)
-    memory_map.add(failing)
-    with pytest.raises(LinkError):
-        fast.feed(session, tokens[6:])
-    assert (context.length(session.number), session.tokens) == (6, tokens[:6])
-    memory_map.remove(failing)
-    memory_map.add(replica)
-    assert np.array_equal(fast.feed(session, tokens[6:]).view(np.uint32), expected.view(np.uint32))
+    steps = len(memory.manifest.layers) + 1
+    context = ContextMemory(memory.manifest, Reference())
+    with attached_to(Failing(memory, steps + calls)) as attachments:
+        fast = Engine(Caller(attachments, wait=NEVER), context)
+        session = fast.open()
+        fast.feed(session, tokens[:6])
+        with pytest.raises(Unreachable, match="gone"):
+            fast.feed(session, tokens[6:])
+        assert (context.length(session.number), session.tokens) == (6, tokens[:6])
+        assert np.array_equal(fast.feed(session, tokens[6:]).view(np.uint32), expected.view(np.uint32))
     context.pages.check()
 
 

@@ -12,6 +12,7 @@ from twofold.wire.frame import CONTROL_BYTES
 from twofold.wire.message import (
     ERRORS,
     AskTokenizer,
+    Drain,
     Failed,
     Hello,
     Message,
@@ -33,6 +34,8 @@ MESSAGES: list[Message] = [
     TokenizerReply(b"\0\xff" * 100),
     Ping(),
     Pong(),
+    Pong(draining=True),
+    Drain(),
     Failed("ModelError", "no"),
 ]
 

@@ -20,16 +20,16 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("place", ELSEWHERE)
-def test_an_address_off_this_host_is_refused_both_ways_and_says_what_comes(place: str) -> None:
+def test_an_address_off_this_host_is_refused_both_ways_and_says_what_to_use(place: str) -> None:
     for use in (connect, listen):
-        with pytest.raises(ConfigurationError, match="links between hosts come with TLS"):
+        with pytest.raises(ConfigurationError, match=r"tcp:// is not encrypted; use tls://"):
             use(f"tcp://{place}")
 
 
 def test_a_host_with_one_address_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, 7000)) for ip in ("127.0.0.1", "192.0.2.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-    with pytest.raises(ConfigurationError, match="TLS"):
+    with pytest.raises(ConfigurationError, match="use tls://both"):
         loopback(parse("tcp://both.example:7000"))
 
 

@@ -6,8 +6,10 @@ trouble.
 
 import contextlib
 import os
+import secrets
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,10 +17,14 @@ from twofold import link
 from twofold.errors import ModelError
 from twofold.link import listen
 from twofold.link.base import Connection
+from twofold.link.exposure import Tokens
 from twofold.model.manifest import NUMERICS, Manifest
 from twofold.model.operations import Attention, Rotary
 from twofold.model.segment import Cut, Plane
 from twofold.processor.weight import WeightProcessor
+from twofold.store import keys
+from twofold.store.certificate import self_signed
+from twofold.store.grant import Grant, Invitation, Scope, Token, UnixSeconds, verifier_of
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.rows import Layout, Rows
 
@@ -104,12 +110,24 @@ def connect(url: str, **options: Any) -> Asker:
     return Asker(link.connect(url, **options))
 
 
+def join(url: str) -> str:
+    """A token granted by this host's processors and joined by this host itself, in its one keys folder; gives `url`."""
+    folder = keys.keys_folder()
+    own = keys.ensure_identity(folder, lambda: self_signed(time.time()))
+    token = Token(secrets.token_hex(8), secrets.token_bytes(32))
+    now = UnixSeconds(int(time.time()))
+    keys.add_grant(folder, Grant(token.id, token.id, verifier_of(token.secret), Scope(), now))
+    keys.join(folder, Invitation(url.partition("://")[2], own.fingerprint, token))
+    return url
+
+
 @contextlib.contextmanager
 def serving(
     url: str, service: ToyService, *, connections: int = 64, handshake: float = 5.0
 ) -> Iterator[WeightProcessor]:
     """A weight processor of `service` in a thread of this process."""
-    processor = WeightProcessor(service, [listen(url)], connections=connections, handshake=Seconds(handshake))
+    listener = listen(url, Tokens(in_force=1))
+    processor = WeightProcessor(service, [listener], connections=connections, handshake=Seconds(handshake))
     thread = threading.Thread(target=processor.serve_forever, name="toy processor")
     thread.start()
     try:

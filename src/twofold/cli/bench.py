@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.table import Table
 
 from twofold.cache.pages import PAGE_POSITIONS
 from twofold.cli import drawn, options, show
-from twofold.config import Settings
+from twofold.config import Settings, read_settings
 from twofold.engine import measure, measure_kernels
 from twofold.engine.assemble import load_weights, open_checkpoint, open_engine
 from twofold.engine.machine import stamp
@@ -65,11 +66,13 @@ def bench(
     outputs: Annotated[int, typer.Option(min=16, help="kernels: rows of the weight matrix.")] = Shape.outputs,
     inputs: Annotated[int, typer.Option(min=256, help="kernels: its columns, a multiple of 256.")] = Shape.inputs,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Rounds; a figure is their median.")] = 5,
+    weights: options.Weights = None,
+    map_file: options.Map = None,
     threads: options.Threads = None,
     json: options.Json = False,
 ) -> None:
     """Measure, and state each figure as a share of what this machine can do. Let nothing else run meanwhile."""
-    settings = options.settings(threads)
+    settings = options.placed(read_settings(threads=threads, weights=weights, map=map_file), split=False)
     asked = Asked(
         work=work, model=model, streams=streams, prompt=prompt, context=context or CONTEXT.get(work, 1),
         tokens=tokens, shape=Shape(outputs, options.multiple("--inputs", inputs, 256)), rounds=rounds,
@@ -112,7 +115,7 @@ def _speed(asked: Asked, settings: Settings, backend: Native, progress: show.Sho
     with open_checkpoint(asked.model, progress) as checkpoint:
         parts = anatomy(checkpoint.model, checkpoint.tensor)
     bounds = measure.limits(backend, asked.rounds)
-    room = Settings(settings.threads, settings.vector_level, asked.positions)
+    room = msgspec.structs.replace(settings, context=asked.positions)
     with open_engine(asked.model, room, split=False, progress=progress) as ready:
         progress.finish()
         if asked.work is Work.PREFILL:

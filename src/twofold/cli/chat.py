@@ -10,6 +10,7 @@ from rich.console import Console
 
 from twofold.cli import options, show
 from twofold.cli.run import PROMPT_BYTES, summary
+from twofold.config import read_settings
 from twofold.engine.assemble import Ready, open_engine
 from twofold.engine.engine import Session
 from twofold.engine.generate import Generation, Limits
@@ -24,6 +25,8 @@ def chat(
     model: options.Model = options.DEFAULT_MODEL,
     split: options.Split = False,
     weights: options.Weights = None,
+    map_file: options.Map = None,
+    wait: options.Wait = None,
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     top_k: options.TopK = 0,
@@ -36,8 +39,12 @@ def chat(
     packed_cache: options.PackedCache = None,
 ) -> None:
     """Talk with a model. What was said stays in context memory, so each turn reads only what is new."""
-    settings = options.settings(threads, context, weights, packed_cache=packed_cache)
-    options.check_place(settings, split=split)
+    settings = options.placed(
+        read_settings(
+            threads=threads, context=context, weights=weights, map=map_file, wait=wait, packed_cache=packed_cache
+        ),
+        split=split,
+    )
     sampling, limits = Sampling(temperature, top_k, top_p, min_p, seed), Limits(max_tokens, tuple(stop or ()))
     with (
         show.ShownProgress() as progress,

@@ -17,7 +17,7 @@ from twofold.errors import ConfigurationError, DeviceError, RequestError, Twofol
 # What typer raises for wrong usage: click's UsageError or, by version, its own copy; its child alone has a public name.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
-# verb → (module, function, what the list of verbs says: the first line of the function's docstring)
+# verb, of one word or two → (module, function, what the list of verbs says: the first line of the function's docstring)
 VERBS = {
     "run": ("run", "run", "Answer one prompt. The default model is fetched on first use."),
     "chat": (
@@ -38,6 +38,36 @@ VERBS = {
         "weights",
         "Hold a model's weights and answer calls, until Ctrl-C. It keeps nothing of a call.",
     ),
+    "map show": (
+        "map",
+        "show_",
+        "Show the replicas of a memory map: who answers, with which segments, how fast; and what nobody holds.",
+    ),
+    "map add": (
+        "map",
+        "add",
+        "List a replica, in a file that is made if there is none; one that was drained is used again.",
+    ),
+    "map remove": ("map", "remove", "Take a replica off the list; calls in flight there are made again elsewhere."),
+    "map drain": (
+        "map",
+        "drain",
+        "Call a replica only if nobody else is there: in one memory map, or told to the processor, by everybody.",
+    ),
+    "map move": (
+        "map",
+        "move",
+        "Let one replica take over from another, which is drained; remove it once nobody calls it.",
+    ),
+    "keys": ("keys", "keys", "Show the fingerprint of this host's certificate, which is made on first use."),
+    "keys grant": ("keys", "grant", "Let a client in: prints a join link, once. Whoever has the link is let in."),
+    "keys list": ("keys", "list_", "Show the tokens that were granted, what each may do, and whether it is in force."),
+    "keys revoke": (
+        "keys",
+        "revoke",
+        "End a token: its holder is refused from now on, and its connections are closed within seconds.",
+    ),
+    "join": ("join", "join", "Keep what a join link says, so that its host can be used by its address."),
     "bench": (
         "bench",
         "bench",
@@ -65,6 +95,8 @@ class Verbs(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: Any) -> Any:
         """As the group's, with the command itself in the place of its line in the list."""
+        if " ".join(args[:2]) in VERBS:
+            args = [" ".join(args[:2]), *args[2:]]
         name, _, rest = super().resolve_command(ctx, args)
         if name is None:
             return name, None, rest

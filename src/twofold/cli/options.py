@@ -25,7 +25,18 @@ Context = Annotated[
 ]
 Split = Annotated[bool, typer.Option("--split", help="Run the weight memory in a second process, over shared memory.")]
 Weights = Annotated[
-    str | None, typer.Option("--weights", metavar="URL", help="Use the weight processor that runs at URL.")
+    str | None,
+    typer.Option("--weights", metavar="URL[,URL…]", help="Use the weight processors that run there."),
+]
+Map = Annotated[
+    str | None,
+    typer.Option(
+        "--map", metavar="FILE", help="Use the weight processors listed in FILE, as it is edited (twofold map)."
+    ),
+]
+Wait = Annotated[
+    int | None,
+    typer.Option("--wait", metavar="SECONDS", help="How long to wait for a lost weight processor to come back [30]."),
 ]
 PackedCache = Annotated[
     bool | None,
@@ -45,17 +56,20 @@ IgnoreEnd = Annotated[bool, typer.Option("--ignore-eos", help="Go on past the mo
 Stop = Annotated[list[str] | None, typer.Option(help="Stop at this text; may be given several times.")]
 
 
-def settings(
-    threads: int | None, context: int | None = None, weights: str | None = None, *, packed_cache: bool | None = None
-) -> Settings:
+def settings(threads: int | None, *, packed_cache: bool | None = None) -> Settings:
     """The settings in force, with these flags."""
-    return read_settings(threads=threads, context=context, weights=weights, packed_cache=packed_cache)
+    return read_settings(threads=threads, packed_cache=packed_cache)
 
 
-def check_place(settings: Settings, *, split: bool) -> None:
-    """ConfigurationError if the weights are to be in two places at once."""
-    if split and settings.weights:
-        raise ConfigurationError("--split starts a weight processor and --weights uses a running one; give one of them")
+def placed(settings: Settings, *, split: bool) -> Settings:
+    """`settings`; ConfigurationError if the weights are to be in two places at once."""
+    places = {"--split": split, "--weights": settings.weights, "--map": settings.map}
+    given = [name for name, value in places.items() if value]
+    if len(given) > 1:
+        raise ConfigurationError(
+            f"{' and '.join(given)} name different places for the weights (flags or settings); give one of them"
+        )
+    return settings
 
 
 def multiple(flag: str, value: int, of: int) -> int:

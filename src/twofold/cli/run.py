@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from twofold.cli import options, show
-from twofold.engine.assemble import Ready, open_engine
+from twofold.config import read_settings
+from twofold.engine.assemble import Ready, open_engine, remote
 from twofold.engine.generate import Generation, Limits, Timings
 from twofold.engine.sampling import Sampling
 from twofold.errors import RequestError
@@ -29,6 +30,8 @@ def run(
     ] = None,
     split: options.Split = False,
     weights: options.Weights = None,
+    map_file: options.Map = None,
+    wait: options.Wait = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Continue the text as it is, without the model's chat template.")
     ] = False,
@@ -48,14 +51,18 @@ def run(
 ) -> None:
     """Answer one prompt. The default model is fetched on first use.
 
-    A single argument with a space in it is the prompt for the default model; with --weights, so is any that
+    A single argument with a space in it is the prompt for the default model; with --weights or --map, so is any that
     does not name a model.
     """
-    settings = options.settings(threads, context, weights, packed_cache=packed_cache)
-    options.check_place(settings, split=split)
+    settings = options.placed(
+        read_settings(
+            threads=threads, context=context, weights=weights, map=map_file, wait=wait, packed_cache=packed_cache
+        ),
+        split=split,
+    )
     sampling = Sampling(temperature, top_k, top_p, min_p, seed)
     limits = Limits(max_tokens, tuple(stop or ()), ignore_eos)
-    named, text = chosen(model, prompt, remote=settings.weights is not None)
+    named, text = chosen(model, prompt, remote=remote(settings))
     with (
         show.ShownProgress(quiet=json) as progress,
         open_engine(named, settings, split=split, progress=progress) as ready,

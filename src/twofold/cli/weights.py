@@ -5,6 +5,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from typing import Annotated
 
 import typer
@@ -14,7 +15,11 @@ from twofold.cli import options, show
 from twofold.engine.assemble import load_weights, open_backend, open_checkpoint
 from twofold.errors import one_line
 from twofold.kernels.native import Native
+from twofold.link.exposure import Tokens
+from twofold.memory.weight import WeightMemory
+from twofold.model.ranges import ranges_text
 from twofold.processor.weight import WeightProcessor
+from twofold.store.keys import in_force, keys_folder
 from twofold.units import bytes_text
 
 
@@ -23,6 +28,15 @@ def weights(
     listen: Annotated[
         str, typer.Option(metavar="URL", help="Where to be reached: tcp://127.0.0.1:PORT or shm://NAME.")
     ] = "tcp://127.0.0.1:7070",
+    segments: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RANGES", help="Hold these segments alone, like 0-15 or 0-3,7 (twofold inspect lists them)."
+        ),
+    ] = None,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Let in only who has a token (twofold keys grant), on this host too.")
+    ] = False,
     threads: options.Threads = None,
     packed_cache: options.PackedCache = None,
     with_parent: Annotated[
@@ -31,24 +45,22 @@ def weights(
 ) -> None:
     """Hold a model's weights and answer calls, until Ctrl-C. It keeps nothing of a call."""
     settings = options.settings(threads, packed_cache=packed_cache)
-    listener = link.listen(listen)
+    listener = link.listen(listen, Tokens(in_force(keys_folder(), time.time()), tokens))
     try:
         with show.ShownProgress() as progress:
             backend = open_backend(settings, progress)
             with open_checkpoint(model, progress) as checkpoint:
-                memory = load_weights(checkpoint, backend, progress)
+                memory = load_weights(checkpoint, backend, progress, segments=segments)
     except BaseException:
         listener.close()
         raise
     processor = WeightProcessor(memory, [listener], title=memory.manifest.name)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: processor.stop())
+    signal.signal(signal.SIGINT, lambda *_: processor.stop())
+    signal.signal(signal.SIGTERM, lambda *_: processor.leave())
     if with_parent:
         threading.Thread(target=_stop_with_stdin, args=(processor,), daemon=True).start()
     show.write(f"ready {listener.url}\n")
-    show.note(
-        _description(one_line(memory.manifest.name), memory.size_bytes, memory.manifest.segments, backend, listener.url)
-    )
+    show.note(_description(memory, backend, listener.url))
     try:
         processor.serve_forever()
     finally:
@@ -56,11 +68,13 @@ def weights(
         backend.close()
 
 
-def _description(name: str, size_bytes: int, segments: int, backend: Native, url: str) -> str:
-    able = backend.capabilities()
+def _description(memory: WeightMemory, backend: Native, url: str) -> str:
+    able, manifest = backend.capabilities(), memory.manifest
+    others = "" if len(memory.held) == manifest.segments else ",URL…"
     return (
-        f"{name}: {bytes_text(size_bytes)} of weights in {segments} segments, "
-        f"{able.threads} threads, {able.vector_level}. Use it with: twofold run --weights {url} 'your text'"
+        f"{one_line(manifest.name)}: {bytes_text(memory.size_bytes)} of weights, "
+        f"segments {ranges_text(memory.held)} of 0-{manifest.segments - 1}, "
+        f"{able.threads} threads, {able.vector_level}. Use it with: twofold run --weights {url}{others} 'your text'"
     )
 
 

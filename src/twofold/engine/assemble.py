@@ -1,23 +1,28 @@
 """Putting the parts together: from a model's name, or a weight processor's address, to an engine."""
 
 import contextlib
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from twofold import link
 from twofold.config import Settings
+from twofold.engine.attach import Attachments
 from twofold.engine.caller import Caller
 from twofold.engine.engine import Engine
-from twofold.errors import FrameError, ProcessorLost
+from twofold.errors import ConfigurationError, FrameError, ProcessorLost, one_line
 from twofold.kernels.native import Native, physical_cores
 from twofold.kernels.packed_file import PackedCache
-from twofold.link.base import Connection
+from twofold.link.base import Connection, Service
+from twofold.memory import map_file
 from twofold.memory.context import ContextMemory
-from twofold.memory.map import MemoryMap
+from twofold.memory.map import Entry
 from twofold.memory.weight import WeightMemory
 from twofold.model.checkpoint import Checkpoint
+from twofold.model.ranges import parse_ranges
 from twofold.model.tokenizer import Tokenizer, TokenizerData
 from twofold.processor.spawn import SpawnedWeights, weights_command
 from twofold.store.catalogue import BY_NAME
@@ -53,37 +58,54 @@ def open_backend(settings: Settings, progress: Progress) -> Native:
     return Native(threads=settings.threads, level=settings.vector_level, packed_cache=cache)
 
 
-def load_weights(checkpoint: Checkpoint, backend: Native, progress: Progress) -> WeightMemory:
-    """All weights of a checkpoint in a weight memory of this process."""
+def load_weights(
+    checkpoint: Checkpoint, backend: Native, progress: Progress, *, segments: str | None = None
+) -> WeightMemory:
+    """The weights of some segments (`0-3,7`; default all) in a weight memory of this process.
+
+    ConfigurationError for a segment that the model does not have.
+    """
+    manifest = checkpoint.model.manifest
+    wanted = frozenset(range(manifest.segments)) if segments is None else parse_ranges(segments)
+    if max(wanted) >= manifest.segments:
+        raise ConfigurationError(
+            f"{one_line(manifest.name)} has segments 0-{manifest.segments - 1}, not {max(wanted)}; see twofold inspect"
+        )
     return WeightMemory(
         checkpoint.model,
         checkpoint.tensor,
         backend,
         tokenizer=msgspec.msgpack.encode(checkpoint.tokenizer),
+        segments=sorted(wanted),
         progress=lambda done, total: progress("load", done, total),
     )
 
 
 @contextlib.contextmanager
 def open_engine(model: str | None, settings: Settings, *, split: bool, progress: Progress) -> Iterator[Ready]:
-    """An engine over `settings.weights` if set, else over a child process if `split`, else all in this process.
+    """An engine over `settings.weights` or `settings.map` if set, else over a child process if `split`, else all here.
 
-    `model`: a catalogue name or path; None with `settings.weights` takes whatever the processor holds.
+    `model`: a catalogue name or path; None with running processors takes whatever they hold.
     """
     with contextlib.ExitStack() as stack:
-        if settings.weights:
-            connection = link.connect(settings.weights, digest=_digest(model))
+        if remote(settings):
+            attachments = stack.enter_context(_attached(model, settings))
         elif split:
-            connection = _spawned(stack, model or "", settings, progress)
+            attachments = stack.enter_context(_spawned(stack, model or "", settings, progress))
         else:
             yield stack.enter_context(_in_process(model or "", settings, progress))
             return
-        stack.callback(connection.close)
-        tokenizer = Tokenizer(_ask_tokenizer(connection))
-        context_threads = settings.threads if settings.weights else 1
-        backend = Native(threads=context_threads, level=settings.vector_level)
+        tokenizer = Tokenizer(_ask_tokenizer(attachments))
+        threads = settings.threads if remote(settings) else 1
+        backend = Native(threads=threads, level=settings.vector_level)
         stack.callback(backend.close)
-        yield _ready(stack, connection, tokenizer, backend, settings)
+        wait = Seconds(settings.wait if remote(settings) else 0)  # a child does not come back
+        yield _ready(stack, attachments, tokenizer, backend, settings, wait=wait)
+
+
+def remote(settings: Settings) -> bool:
+    """Whether the weights are with processors that run already."""
+    return bool(settings.weights or settings.map)
 
 
 @contextlib.contextmanager
@@ -95,36 +117,62 @@ def _in_process(model: str, settings: Settings, progress: Progress) -> Iterator[
             tokenizer = Tokenizer(checkpoint.tokenizer)  # before the weights, as it takes most memory while it is made
             weights = load_weights(checkpoint, backend, progress)
         stack.callback(weights.close)
-        connection = link.connect("inproc://", service=weights)
-        stack.callback(connection.close)
-        yield _ready(stack, connection, tokenizer, backend, settings)
+        attachments = stack.enter_context(attached_to(weights))
+        yield _ready(stack, attachments, tokenizer, backend, settings, wait=Seconds(0))
+
+
+def attached_to(*services: Service) -> Attachments:
+    """Attachments to weight memories of this process, which need no watching."""
+    by_url = {f"inproc://{number}": service for number, service in enumerate(services)}
+    return Attachments(
+        lambda url, deadline: link.connect(url, service=by_url[url], deadline=deadline),
+        [Entry(url) for url in by_url],
+        watch=False,
+    )
+
+
+@contextlib.contextmanager
+def _attached(model: str | None, settings: Settings) -> Iterator[Attachments]:
+    """Attachments to the processors that the settings name."""
+    path = Path(settings.map) if settings.map else None
+    listing = map_file.read(path) if path else map_file.listing_of(settings.weights or "")
+    digest, owner = _digest(model), secrets.token_hex(16)
+
+    def connect(url: str, deadline: Seconds) -> Connection:
+        return link.connect(url, digest=digest, owner=owner, deadline=deadline)
+
+    with Attachments(connect, listing.entries()) as attachments:
+        if path:
+            attachments.follow(path)
+        yield attachments
 
 
 def _ready(
     stack: contextlib.ExitStack,
-    connection: Connection,
+    attachments: Attachments,
     tokenizer: Tokenizer,
     backend: Native,
     settings: Settings,
+    *,
+    wait: Seconds,
 ) -> Ready:
-    """The context side of `connection`."""
-    memory_map = MemoryMap(connection.manifest)
-    memory_map.add(connection)
-    memory_map.check()
-    context = ContextMemory(connection.manifest, backend, positions=settings.context)
+    """The context side of `attachments`."""
+    context = ContextMemory(attachments.manifest, backend, positions=settings.context)
     stack.callback(context.shutdown)
-    return Ready(Engine(Caller(memory_map), context), tokenizer)
+    caller = Caller(attachments, wait=wait)
+    stack.callback(caller.close)
+    return Ready(Engine(caller, context), tokenizer)
 
 
-def _spawned(stack: contextlib.ExitStack, model: str, settings: Settings, progress: Progress) -> Connection:
-    """A connection to a weight processor in a child process, over shared memory."""
+def _spawned(stack: contextlib.ExitStack, model: str, settings: Settings, progress: Progress) -> Attachments:
+    """Attachments to a weight processor in a child process, over shared memory."""
     path = ensure(model, progress)  # here, so that its progress is shown here
     threads = settings.threads or max(1, physical_cores() - 1)
     progress("start", 0, 0)
     child = stack.enter_context(
         SpawnedWeights(weights_command(path, threads=threads, packed_cache=settings.packed_cache))
     )
-    return Watched(link.connect(child.url), child)
+    return Attachments(lambda url, deadline: Watched(link.connect(url, deadline=deadline), child), [Entry(child.url)])
 
 
 class Watched:
@@ -135,6 +183,7 @@ class Watched:
         self.manifest, self.layout = connection.manifest, connection.layout
         self.held, self.peer = connection.held, connection.peer
         self.ask, self.close, self.begin = connection.ask, connection.close, connection.begin
+        self.interrupt = connection.interrupt
 
     def finish(self) -> Nanoseconds:
         """As the connection's; ProcessorLost also says how the child ended."""
@@ -158,11 +207,11 @@ def _digest(model: str | None) -> str | None:
     return entry.sha256 if entry else digest_of(file_at(model))
 
 
-def _ask_tokenizer(connection: Connection) -> TokenizerData:
-    reply = connection.ask(AskTokenizer(), ASK_DEADLINE)
+def _ask_tokenizer(attachments: Attachments) -> TokenizerData:
+    reply = attachments.ask(AskTokenizer(), ASK_DEADLINE)
     if not isinstance(reply, TokenizerReply):
-        raise FrameError(f"{connection.peer} answered with {type(reply).__name__} instead of its tokenizer")
+        raise FrameError(f"a weight processor answered with {type(reply).__name__} instead of its tokenizer")
     try:
         return msgspec.msgpack.decode(reply.data, type=TokenizerData)
     except msgspec.MsgspecError as error:
-        raise FrameError(f"{connection.peer} sent a tokenizer that cannot be read ({error})") from error
+        raise FrameError(f"a weight processor sent a tokenizer that cannot be read ({error})") from error

@@ -11,6 +11,7 @@ nothing in it is ever believed. A file is written beside its place and renamed i
 """
 
 import ctypes
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ from twofold.units import MIB
 MAGIC, FORMAT = b"TFPACKED", 1
 PACKING = 1  # goes up whenever native/pack.c lays out anything differently
 PAGE_BYTES = 4096
+SHARE_DIGITS = 16  # of the digest of the tensors' names: processors that hold other segments keep files of their own
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,15 @@ class PackedCache:
 
 
 class PackedFile:
-    """The packed weights of one model as a file; it need not be there."""
+    """The packed weights of a model, or of some segments of it, as a file; it need not be there."""
 
     def __init__(
         self, functions: Functions, pool: int, folder: Path, manifest: Manifest, places: Sequence[Place]
     ) -> None:
         """`pool`: the threads that read and sum."""
         self._functions, self._pool = functions, pool
-        self.path = folder / f"{manifest.digest}.packed"
+        share = hashlib.sha256("\n".join(place.name for place in places).encode()).hexdigest()[:SHARE_DIGITS]
+        self.path = folder / f"{manifest.digest}-{share}.packed"
         self._data_bytes = packed_bytes(places)
         content = (manifest.numerics, PACKING, manifest.digest, self._data_bytes, list(places))
         body = msgspec.msgpack.encode(content)

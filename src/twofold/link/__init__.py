@@ -9,6 +9,7 @@ from typing import Any
 from twofold.errors import ConfigurationError
 from twofold.link import inproc
 from twofold.link.base import HANDSHAKE_SECONDS, Connection, Listener, Service, parse
+from twofold.link.exposure import NO_TOKENS, Tokens
 from twofold.units import Seconds
 from twofold.wire.message import Hello
 
@@ -37,21 +38,32 @@ def connect(
             connection: Connection = _named("shm").connect(address, hello, deadline)
         case "tcp":
             connection = _named("tcp").connect(address, hello, deadline)
+        case "tls" | "twofold":
+            connection = _named("tls").connect(address, hello, deadline)
         case _:
-            raise ConfigurationError(f"cannot connect to '{url}'; use shm://NAME or tcp://127.0.0.1:PORT")
+            raise ConfigurationError(
+                f"cannot connect to '{url}'; use shm://NAME, tcp://127.0.0.1:PORT, tls://HOST:PORT or a join link"
+            )
     return connection
 
 
-def listen(url: str) -> Listener:
-    """Take the address `url`; ConfigurationError if it cannot be one, Unreachable if it cannot be had."""
+def listen(url: str, tokens: Tokens = NO_TOKENS) -> Listener:
+    """Take the address `url`; ConfigurationError if it cannot be one, Unreachable if it cannot be had.
+
+    ConfigurationError too if other hosts can reach it without being encrypted or without tokens.
+    """
     address = parse(url)
     match address.scheme:
         case "shm":
             listener: Listener = _named("shm").ShmListener(address)
         case "tcp":
-            listener = _named("tcp").TcpListener(address)
+            listener = _named("tcp").TcpListener(address, tokens)
+        case "tls":
+            listener = _named("tls").TlsListener(address, tokens)
         case _:
-            raise ConfigurationError(f"cannot listen at '{url}'; use shm://NAME or tcp://127.0.0.1:PORT")
+            raise ConfigurationError(
+                f"cannot listen at '{url}'; use shm://NAME, tcp://127.0.0.1:PORT or tls://HOST:PORT"
+            )
     return listener
 
 

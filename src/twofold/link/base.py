@@ -54,6 +54,9 @@ class Connection(Protocol):
     def ask(self, message: Message, deadline: Seconds) -> Message:
         """The answer to a message; errors as for `finish`."""
 
+    def interrupt(self) -> None:
+        """End a `finish` or `ask` in another thread, now and for ever: it raises ProcessorLost."""
+
     def close(self) -> None:
         """Close; a second time is nothing."""
 
@@ -99,9 +102,6 @@ class Channel(Protocol):
     def welcome(self, message: Message, layout: Layout) -> None:
         """Accept the other side: send the Welcome and expect calls of this layout; before it no call is taken."""
 
-    def give(self, rows: Rows, first: int, worked: Nanoseconds) -> bool:
-        """Answer the call that arrived, from row `first` of `rows` on; whether all of it has left."""
-
     def fail(self, message: Message) -> bool:
         """Answer the call that arrived with a message; whether all of it has left."""
 
@@ -120,6 +120,8 @@ class Listener(Protocol):
 
     url: str  # as it can be connected to: with the port chosen for port 0
     shared_memory: bool  # what a Hello must want
+    token_required: bool  # of a Hello
+    fingerprint: bytes  # of the certificate that clients are shown, or NO_FINGERPRINT
 
     def fileno(self) -> int:
         """The socket: readable when `accept` has something."""

@@ -1,6 +1,7 @@
 """The calling end of every link that has a port: one call begun, one finished."""
 
 import time
+from typing import NoReturn
 
 from twofold.errors import DeadlinePassed, FrameError, InternalError, ProcessorLost
 from twofold.link.base import check_call, time_left
@@ -12,7 +13,7 @@ from twofold.wire.message import Failed, Message, Welcome, error_of
 from twofold.wire.rows import Layout, Rows
 
 SLICE_NS = 20_000_000  # of waiting, between two looks around
-_CALL, _NOTHING = int(What.CALL), int(What.NOTHING)
+_CALL, _NOTHING, _LOST = int(What.CALL), int(What.NOTHING), int(What.LOST)
 
 
 class PortConnection:
@@ -31,6 +32,26 @@ class PortConnection:
 
     def begin(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> None:
         """Send a call (`Connection.begin`)."""
+        nanoseconds = self._prepare(rows, segment, count, deadline)
+        if self._port.begin(rows, self._native, segment, count, nanoseconds) == _LOST:
+            self._fail(_LOST)
+
+    def finish(self) -> Nanoseconds:
+        """Wait for the reply (`Connection.finish`)."""
+        return self._finish(_NOTHING)
+
+    def call(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
+        """`begin` and `finish`."""
+        nanoseconds = self._prepare(rows, segment, count, deadline)
+        slice_ns = min(nanoseconds, SLICE_NS)
+        what = self._port.call(rows, self._native, segment, count, nanoseconds, slice_ns)
+        if what == _CALL:
+            self._begun = None
+            return self._port.worked
+        return self._finish(what)
+
+    def _prepare(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> int:
+        """Check a call and take note of it; the nanoseconds that it has."""
         if not self._open:
             raise ProcessorLost(f"{self.peer}: the link was closed after an earlier failure")
         check_call(segment, count, self.layout, self.held, self.peer)
@@ -38,34 +59,35 @@ class PortConnection:
         if rows is not self._rows:
             self._rows, self._native = rows, native_layout(rows.layout)
         self._begun = (segment, count, time.monotonic_ns() + nanoseconds)
-        self._sent(self._port.begin(rows, self._native, segment, count, nanoseconds))
+        return nanoseconds
 
-    def finish(self) -> Nanoseconds:
-        """Wait for the reply (`Connection.finish`)."""
+    def _finish(self, what: int) -> Nanoseconds:
+        """Wait for the reply to the call begun, of which `what` is known so far."""
         if self._begun is None or self._rows is None:
             raise InternalError("no call was begun")
         segment, count, expiry = self._begun
         self._begun = None
         try:
-            while (left := expiry - time.monotonic_ns()) > 0:
-                what = self._port.finish(self._rows, self._native, segment, count, min(left, SLICE_NS))
-                if what == _CALL:
-                    return self._port.worked
-                if what != _NOTHING:
-                    break
-                self._look_around()
-            else:
-                raise DeadlinePassed(f"{self.peer} did not answer in time")
-            message = self._answer(what)
+            while what == _NOTHING:
+                left = expiry - time.monotonic_ns()
+                if left <= 0:
+                    raise DeadlinePassed(f"{self.peer} did not answer in time")
+                what = self._wait(self._rows, segment, count, min(left, SLICE_NS))
+                if what == _NOTHING:
+                    self._look_around()
         except BaseException:
             self.close()  # a reply under way would be taken for that of the next call
             raise
-        raise error_of(message)
+        return self._port.worked if what == _CALL else self._fail(what)
 
-    def call(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
-        """`begin` and `finish`."""
-        self.begin(rows, segment, count, deadline)
-        return self.finish()
+    def _fail(self, what: int) -> NoReturn:
+        """Raise what came instead of a reply; the connection goes on only after an error of the call itself."""
+        try:
+            message = self._answer(what)
+        except BaseException:
+            self.close()
+            raise
+        raise error_of(message)
 
     def ask(self, message: Message, deadline: Seconds) -> Message:
         """The answer to a message (`Connection.ask`)."""
@@ -78,16 +100,18 @@ class PortConnection:
             raise
         return checked(answer)
 
+    def interrupt(self) -> None:
+        """End a wait in another thread (`Connection.interrupt`)."""
+        self._stream.interrupt()
+
     def close(self) -> None:
         """Close; a second time is nothing."""
         self._open = False
         self._stream.close()
 
-    def _sent(self, what: int) -> None:
-        """What `Port.begin` said."""
-        if what == What.LOST:
-            self.close()
-            raise self._port.error(what, self.peer)
+    def _wait(self, rows: Rows, segment: int, count: int, timeout_ns: int) -> int:
+        """`Port.finish`, by whatever brings the bytes."""
+        return self._port.finish(rows, self._native, segment, count, timeout_ns)
 
     def _look_around(self) -> None:
         """Between two slices of waiting; raises ProcessorLost if the other side has gone."""

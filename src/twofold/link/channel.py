@@ -4,12 +4,12 @@ import socket
 from collections.abc import Sequence
 
 from twofold.errors import InternalError, ProcessorLost
-from twofold.link.port import Kind, Port, What, native_layout, room
-from twofold.units import KIB, Nanoseconds
+from twofold.link.port import Kind, Port, What, room
+from twofold.units import KIB
 from twofold.wire import frame
 from twofold.wire.frame import Header
 from twofold.wire.message import Message, encode
-from twofold.wire.rows import Layout, Rows
+from twofold.wire.rows import Layout
 
 REQUEST_BYTES = 64 * KIB  # the longest message a server takes
 FRAME_SECONDS = 30.0  # for the rest of a frame that has begun, and for the other side to read one
@@ -47,13 +47,9 @@ class SocketChannel:
         self.port.expect(layout)
         self.send(message)
 
-    def give(self, rows: Rows, first: int, worked: Nanoseconds) -> bool:
-        """Answer the call that arrived (`Channel.give`)."""
-        what = self.calls.give(rows, native_layout(rows.layout), first, worked)
-        return what == What.WRITABLE or self._left(what)
-
     def fail(self, message: Message) -> bool:
         """Answer the call that arrived with a message (`Channel.fail`)."""
+        self.port.forget()
         return self.send(message)
 
     def send(self, message: Message) -> bool:
@@ -65,7 +61,7 @@ class SocketChannel:
 
     def flush(self) -> bool:
         """Send what has not left (`Channel.flush`)."""
-        if len(self.port.leaving) and not self._left(self.port.flush()):
+        if len(self.port.leaving) and not self._flush_port():
             return False
         while self._outbox:
             try:
@@ -81,8 +77,9 @@ class SocketChannel:
         """Close; a second time is nothing."""
         self._socket.close()
 
-    def _left(self, what: int) -> bool:
-        """Whether a reply has left, as the port says."""
+    def _flush_port(self) -> bool:
+        """Send what has not left of a reply; whether all of it has now."""
+        what = self.port.flush()
         if what == What.LOST:
             raise self.port.error(what, self.peer)
         return what == What.WRITABLE

@@ -7,7 +7,6 @@ import select
 import struct
 import weakref
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +58,8 @@ class Desk:
         )  # the one freed longest ago is used next: an arrival may still name a late one
         self._arrivals = ctypes.create_string_buffer(_ARRIVAL.size * ARRIVALS)
         self._raw = _Desk(self._epoll.fileno(), 0, self._ports.ctypes.data, self._shared.ctypes.data)
+        self._reference = ctypes.byref(self._raw)
+        self._view = memoryview(self._arrivals)
         self._waker = self.add(None, self._bell)
 
     def add(self, what: Any, descriptor: int, port: Port | None = None) -> Place:
@@ -78,6 +79,10 @@ class Desk:
             self._raw.shared_count += 1
         return place
 
+    def own(self) -> None:
+        """This thread is the one that waits here."""
+        self._functions.tf_desk_own()
+
     def until_writable(self, place: Place, wanted: bool) -> None:
         """Report WRITABLE too, or no more."""
         self._watch(place, _READ | _WRITE if wanted else _READ, fresh=False)
@@ -94,20 +99,22 @@ class Desk:
         self._places[place.index] = None
         self._free.append(place.index)
 
-    def wait(self, spin_ns: int, timeout_ns: int) -> Iterator[tuple[Place, int, int, int, int]]:
+    def wait(self, spin_ns: int, timeout_ns: int) -> list[tuple[Place, int, int, int, int]]:
         """(place, `What`, segment, rows, nanoseconds to the deadline) of all that arrived, once anything has.
 
         Spins for `spin_ns`, then sleeps until `timeout_ns` at most; times below a millisecond are given to
-        other threads instead. Segment, rows and nanoseconds are of a CALL.
+        other threads instead. Segment, rows and nanoseconds are of a CALL. A place may be gone by the time its
+        arrival is looked at, if an earlier one ended it.
         """
-        count = self._functions.tf_desk_wait(ctypes.byref(self._raw), spin_ns, timeout_ns, self._arrivals, ARRIVALS)
-        for arrival in range(count):
-            index, what, segment, rows, nanoseconds = _ARRIVAL.unpack_from(self._arrivals, arrival * _ARRIVAL.size)
+        count = self._functions.tf_desk_wait(self._reference, spin_ns, timeout_ns, self._arrivals, ARRIVALS)
+        found = []
+        for index, what, segment, rows, nanoseconds in _ARRIVAL.iter_unpack(self._view[: count * _ARRIVAL.size]):
             place = self._places[index]
             if place is self._waker:
                 os.eventfd_read(self._bell)
-            elif place is not None:  # an earlier one of these may have ended it
-                yield place, what, segment, rows, nanoseconds
+            elif place is not None:
+                found.append((place, what, segment, rows, nanoseconds))
+        return found
 
     def wake(self) -> None:
         """End a `wait`; from any thread or a signal handler."""
@@ -128,5 +135,6 @@ def _functions() -> Any:
     functions = library()
     i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
     functions.tf_desk_watch.argtypes = (i32, i32, i32, i32, i32)
+    functions.tf_desk_own.restype = None
     functions.tf_desk_wait.argtypes = (pointer, i64, i64, pointer, i32)
     return functions

@@ -53,6 +53,9 @@ class InprocConnection:
             case _:
                 raise InternalError(f"a {type(message).__name__} is not a question")
 
+    def interrupt(self) -> None:
+        """Nothing: nobody waits here (`Connection.interrupt`)."""
+
     def close(self) -> None:
         """Let go of the service."""
         self._service = None

@@ -10,6 +10,7 @@ import enum
 import functools
 import os
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -168,19 +169,23 @@ class Port:
         """What the other side says it worked for the last reply."""
         return Nanoseconds(self._worked.value)
 
+    def call(self, rows: Rows, native: _Layout, segment: int, count: int, deadline_ns: int, timeout_ns: int) -> int:
+        """`begin` and `finish` in one."""
+        return int(
+            self._functions.tf_port_call(
+                self.address, native, rows.address, segment, count, deadline_ns, SPIN_NS, timeout_ns, self._worked
+            )
+        )
+
     # the serving end
-
-    def take(self, rows: Rows, native: _Layout, first: int) -> None:
-        """Copy the planes of the call that arrived into `rows`, from row `first` on."""
-        self._functions.tf_port_take(self.address, native, rows.address, first)
-
-    def give(self, rows: Rows, native: _Layout, first: int, worked: int) -> int:
-        """Answer with the planes that the segment gives; NOTHING if not all has left."""
-        return int(self._functions.tf_port_give(self.address, native, rows.address, first, worked))
 
     def fail(self, message: bytes) -> None:
         """Answer the call that arrived with a message, over shared memory."""
         self._functions.tf_port_fail(self.address, message, len(message))
+
+    def forget(self) -> None:
+        """Wipe the planes of the call that arrived."""
+        self._functions.tf_port_forget(self.address)
 
     # both
 
@@ -227,6 +232,14 @@ class Port:
         if self._raw.kind != Kind.SHARED:
             check_sum(header, [payload])
         return decode(payload)
+
+    def await_bytes(self, timeout_ns: int) -> None:
+        """Until the descriptor of a FED port can be read, or for about `timeout_ns`."""
+        self._functions.tf_port_await(self.address, SPIN_NS, timeout_ns)
+
+    def gone(self, error: Exception, peer: str) -> ProcessorLost:
+        """What the failure of a socket says."""
+        return ProcessorLost(f"{peer} went away ({(getattr(error, 'strerror', None) or str(error)).lower()})")
 
     def error(self, what: int, peer: str) -> LinkError:
         """What LOST or DAMAGED says."""
@@ -275,17 +288,36 @@ def _functions() -> Any:
     layout = ctypes.POINTER(_Layout)
     functions.tf_port_begin.argtypes = (pointer, layout, pointer, u32, u32, u64)
     functions.tf_port_finish.argtypes = (pointer, layout, pointer, u32, u32, i64, i64, ctypes.POINTER(u64))
-    functions.tf_port_take.argtypes = (pointer, layout, pointer, u64)
-    functions.tf_port_give.argtypes = (pointer, layout, pointer, u64, u64)
+    functions.tf_port_call.argtypes = (pointer, layout, pointer, u32, u32, u64, i64, i64, ctypes.POINTER(u64))
+    functions.tf_ports_take.argtypes = (pointer, u32, layout, pointer)
+    functions.tf_ports_give.argtypes = (pointer, u32, layout, pointer, u64, pointer)
     functions.tf_port_fail.argtypes = (pointer, ctypes.c_char_p, u64)
     functions.tf_port_pull.argtypes = functions.tf_port_flush.argtypes = functions.tf_port_left.argtypes = (pointer,)
+    functions.tf_port_forget.argtypes = (pointer,)
     functions.tf_port_fed.argtypes = (pointer, u64)
-    functions.tf_rows_forget.argtypes = (layout, pointer, u32, u64)
-    for silent in (functions.tf_port_take, functions.tf_port_fail, functions.tf_port_left, functions.tf_rows_forget):
-        silent.restype = None
+    functions.tf_port_await.argtypes = (pointer, i64, i64)
+    for name in ("tf_ports_take", "tf_ports_give", "tf_port_fail", "tf_port_left", "tf_port_forget", "tf_port_await"):
+        getattr(functions, name).restype = None
     return functions
 
 
-def forget(rows: Rows, native: _Layout, segment: int, count: int) -> None:
-    """Wipe the first `count` rows of the planes of a segment."""
-    _functions().tf_rows_forget(native, rows.address, segment, count)
+class Batch:
+    """The rows of calls for one segment that arrived on several ports, one call behind the other."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.rows = Rows(layout)
+        self._native = native_layout(layout)
+        self._functions = _functions()
+        self._ports = (ctypes.c_void_p * layout.rows)()
+        self._what = (ctypes.c_int32 * layout.rows)()
+
+    def take(self, ports: Sequence[Port]) -> None:
+        """Copy the planes of the calls that arrived on `ports` into `rows`."""
+        for number, port in enumerate(ports):
+            self._ports[number] = port.address
+        self._functions.tf_ports_take(self._ports, len(ports), self._native, self.rows.address)
+
+    def give(self, count: int, worked: int) -> list[int]:
+        """Answer the `count` calls taken last and wipe the rows; of each WRITABLE, NOTHING if not all left, LOST."""
+        self._functions.tf_ports_give(self._ports, count, self._native, self.rows.address, worked, self._what)
+        return self._what[:count]

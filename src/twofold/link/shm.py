@@ -24,6 +24,7 @@ from twofold.units import Seconds
 from twofold.wire.handshake import layout_of
 from twofold.wire.message import Hello, Message, Welcome, encode
 from twofold.wire.rows import Layout
+from twofold.wire.token import NO_FINGERPRINT
 
 
 class ShmConnection(PortConnection):
@@ -94,6 +95,8 @@ class ShmListener:
     """A Unix socket (`Listener`)."""
 
     shared_memory = True
+    token_required = False  # the socket's mode lets in this user alone
+    fingerprint = NO_FINGERPRINT
 
     def __init__(self, address: Address) -> None:
         self.url = address.url

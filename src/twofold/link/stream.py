@@ -3,6 +3,7 @@
 The socket never blocks; `poll` waits, until an expiry on the monotonic clock.
 """
 
+import contextlib
 import os
 import select
 import socket
@@ -90,6 +91,11 @@ class MessageStream:
             left = min(expiry - time.monotonic(), LONGEST)
             if left <= 0:
                 raise DeadlinePassed(f"{self.peer} did not answer in time")
+
+    def interrupt(self) -> None:
+        """End the socket under a wait in another thread, as if the other side had gone."""
+        with contextlib.suppress(OSError):  # it may be closed by now
+            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the socket; a second time is nothing."""

@@ -1,12 +1,13 @@
 """Weight memory: address and rows in, rows out. It keeps nothing between two calls."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from twofold.errors import RequestError
 from twofold.kernels.base import Backend, Capabilities, Progress
 from twofold.model.checkpoint import Tensors
 from twofold.model.manifest import Manifest, Model
+from twofold.model.ranges import ranges_text
 from twofold.units import Nanoseconds
 from twofold.wire.rows import Layout, Rows
 
@@ -52,7 +53,7 @@ class WeightMemory:
         """
         start = time.perf_counter_ns()
         if segment not in self.held:
-            raise RequestError(f"segment {segment} is not held here; held: {_ranges(self.held)}")
+            raise RequestError(f"segment {segment} is not held here; held: {ranges_text(self.held)}")
         if not 1 <= count <= self.layout.limit(segment):
             raise RequestError(
                 f"{count} rows in a call of segment {segment}; 1 to {self.layout.limit(segment)} are allowed"
@@ -67,14 +68,3 @@ class WeightMemory:
     def close(self) -> None:
         """Give the memory back."""
         self._kernels.close()
-
-
-def _ranges(numbers: Iterable[int]) -> str:
-    """`0-3, 7` for 0, 1, 2, 3, 7."""
-    out: list[list[int]] = []
-    for number in sorted(numbers):
-        if out and number == out[-1][1] + 1:
-            out[-1][1] = number
-        else:
-            out.append([number, number])
-    return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in out) or "none"

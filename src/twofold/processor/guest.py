@@ -2,9 +2,10 @@
 
 import itertools
 
-from twofold.link.base import Channel
+from twofold.link.base import Channel, Listener
 from twofold.link.desk import Place
 from twofold.link.port import Kind, Port
+from twofold.store.grant import Grant
 
 _NUMBERS = itertools.count()
 
@@ -12,11 +13,13 @@ _NUMBERS = itertools.count()
 class Guest:
     """Who is at the other end of `channel`."""
 
-    def __init__(self, channel: Channel, now: int, shared_memory: bool) -> None:
+    def __init__(self, channel: Channel, now: int, listener: Listener) -> None:
         self.channel = channel
-        self.shared_memory = shared_memory  # what its Hello must want
+        self.listener = listener  # where it came
         self.number = next(_NUMBERS)
-        self.owner = ""
+        self.owner = ""  # whose share of the memory it has
+        self.grant: Grant | None = None  # the token it came in with
+        self.limited = False  # its calls pass the gate
         self.greeted = False
         self.calling = False  # a call of its has no answer yet
         self.behind = False  # something for it has not left

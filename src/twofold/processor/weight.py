@@ -11,32 +11,39 @@ nothing of a call once it is answered (R2): the rows are wiped.
 import contextlib
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from twofold.errors import DeadlinePassed, FrameError, InternalError, LinkError, ProcessorLost, Refused, TwofoldError
 from twofold.link.base import HANDSHAKE_SECONDS, Listener, Service, check_call, welcome_of
 from twofold.link.channel import FRAME_SECONDS
 from twofold.link.desk import Desk, Place
-from twofold.link.port import SPIN_NS, What, forget, native_layout
+from twofold.link.port import SPIN_NS, Batch, What
 from twofold.log import logger
+from twofold.processor.allowance import Gate
+from twofold.processor.door import Door
 from twofold.processor.guest import Guest
 from twofold.schedule.calls import CallQueue, Waiting
-from twofold.units import Nanoseconds, Seconds
-from twofold.wire.handshake import layout_of, refusal
+from twofold.store.keys import keys_folder
+from twofold.units import Seconds
+from twofold.wire.handshake import layout_of, limited, refusal
 from twofold.wire.message import (
     AskTokenizer,
+    Drain,
     Failed,
     Hello,
     Message,
     Ping,
     Pong,
     TokenizerReply,
+    Welcome,
     failed,
 )
-from twofold.wire.rows import Rows
 
 CONNECTIONS = 1024
 STRANGERS = 128  # connections that have not said Hello
 SWEEP_NS = 250_000_000  # between two looks for peers that are late
+QUIET_NS = 1_500_000_000  # without a call, until nobody is thought to call any more: clients ping once a second
+LEAVE_NS = 5_000_000_000  # for clients to go elsewhere, when told to leave
 
 
 class WeightProcessor:
@@ -50,7 +57,9 @@ class WeightProcessor:
         connections: int = CONNECTIONS,
         handshake: Seconds = HANDSHAKE_SECONDS,
         title: str = "weight processor",
+        keys: Path | None = None,
     ) -> None:
+        """`keys`: the folder of the tokens that a listener may require; default: this user's."""
         self._service = service
         self._listeners = list(listeners)
         self._connections = connections
@@ -58,12 +67,16 @@ class WeightProcessor:
         self._held = frozenset(service.held)
         self._welcome = welcome_of(service, title)
         self._layout = layout_of(self._welcome)
-        self._native = native_layout(self._layout)
-        self._rows = Rows(self._layout)
+        self._batch = Batch(self._layout)
         self._queue = CallQueue(len(self._layout.cuts), self._layout.limit)
+        self._gate = Gate()
+        self._door = Door(keys or keys_folder())
         self._guests: dict[int, Guest] = {}  # by the index of the place where calls arrive
         self._desk = Desk()
         self._stopping = False
+        self._draining = False
+        self._leave_by: int | None = None
+        self._called = 0  # when the last call came
         self._swept = 0
         self._logger = logger("processor")
 
@@ -74,10 +87,11 @@ class WeightProcessor:
 
     def serve_forever(self) -> None:
         """Serve until `stop`; then every connection is closed."""
+        self._desk.own()
         for listener in self._listeners:
             self._desk.add(listener, listener.fileno())
         try:
-            while not self._stopping:
+            while not self._stopping and not self._may_leave(time.monotonic_ns()):
                 self._turn()
         finally:
             self._stopping = True
@@ -92,15 +106,34 @@ class WeightProcessor:
         self._stopping = True
         self._desk.wake()
 
+    def leave(self) -> None:
+        """Say that we are draining, and `stop` once nobody calls any more, at most LEAVE_NS from now; as `stop`."""
+        self._draining = True
+        self._leave_by = time.monotonic_ns() + LEAVE_NS
+        self._desk.wake()
+
+    def _may_leave(self, now: int) -> bool:
+        """Whether we were told to leave and keep nobody waiting by it."""
+        if self._leave_by is None:
+            return False
+        quiet = now - self._called > QUIET_NS and not any(guest.calling for guest in self._guests.values())
+        return quiet or not self._guests or now > self._leave_by
+
     def _turn(self) -> None:
         """Once round the loop."""
         busy = bool(len(self._queue))
         spin = 0 if busy else SPIN_NS
-        for place, what, segment, rows, left in self._desk.wait(spin, 0 if busy else SWEEP_NS):
+        pause = 0 if busy else SWEEP_NS
+        if len(self._gate):
+            pause = min(pause, self._gate.pause(time.monotonic_ns()))
+        for place, what, segment, rows, left in self._desk.wait(spin, pause):
             self._arrived(place, what, segment, rows, left)
         now = time.monotonic_ns()
         if now - self._swept > SWEEP_NS:
             self._sweep(now)
+        if len(self._gate):
+            for call in self._gate.ready(now):
+                self._queue.put(call)
         linger = self._queue.linger(now)
         if linger:
             for place, what, segment, rows, left in self._desk.wait(0, linger):
@@ -113,8 +146,10 @@ class WeightProcessor:
     # what arrives
 
     def _arrived(self, place: Place, what: int, segment: int, rows: int, left: int) -> None:
-        if isinstance(place.what, Guest):
-            guest = place.what
+        guest = place.what
+        if isinstance(guest, Guest):
+            if guest.number not in self._guests:
+                return  # an earlier arrival ended it
             try:
                 if what == What.CALL:
                     self._call(guest, segment, rows, left)
@@ -149,7 +184,7 @@ class WeightProcessor:
         if channel is None:
             return
         strangers = sum(not guest.greeted for guest in self._guests.values())
-        guest = Guest(channel, time.monotonic_ns(), listener.shared_memory)
+        guest = Guest(channel, time.monotonic_ns(), listener)
         guest.places.append(self._desk.add(guest, channel.fileno(), guest.watched_port))
         self._guests[guest.number] = guest
         if len(self._guests) > self._connections or strangers >= STRANGERS:
@@ -162,7 +197,7 @@ class WeightProcessor:
         elif guest.calling:
             raise FrameError(f"a {type(message).__name__} came while a call was in flight")
         else:
-            self._left(guest, guest.channel.send(self._reply_to(message)))
+            self._left(guest, guest.channel.send(self._reply_to(guest, message)))
 
     def _greet(self, guest: Guest, hello: Message) -> None:
         if not isinstance(hello, Hello):
@@ -170,22 +205,42 @@ class WeightProcessor:
         why = refusal(hello, self._welcome)
         if why:
             raise Refused(why)
-        if hello.shared_memory != guest.shared_memory:
-            raise Refused(f"this address {'needs' if guest.shared_memory else 'has no'} shared memory")
-        guest.channel.welcome(self._welcome, self._layout)
-        guest.greeted, guest.owner = True, hello.owner or str(guest.number)
+        if hello.shared_memory != guest.listener.shared_memory:
+            raise Refused(f"this address {'needs' if guest.listener.shared_memory else 'has no'} shared memory")
+        welcome = self._admitted(guest, hello)
+        guest.channel.welcome(welcome, layout_of(welcome) if guest.limited else self._layout)
+        guest.greeted = True
         if guest.channel.calls is not guest.channel.port:
             guest.places.append(self._desk.add(guest, guest.channel.bell(), guest.channel.calls))
         self._left(guest, guest.channel.flush())
 
-    def _reply_to(self, message: Message) -> Message:
+    def _admitted(self, guest: Guest, hello: Hello) -> Welcome:
+        """What `guest` is welcomed with, under its token if it needs one: then all who have that token share alike."""
+        if not guest.listener.token_required:
+            guest.owner = f"owner {hello.owner or guest.number}"
+            return self._welcome
+        guest.grant = self._door.admit(hello, self._welcome.manifest, guest.listener.fingerprint)
+        guest.owner, scope = f"token {guest.grant.token}", guest.grant.scope
+        guest.limited = self._gate.limit(guest.owner, scope, time.monotonic_ns())
+        return limited(self._welcome, scope.rows)
+
+    def _reply_to(self, guest: Guest, message: Message) -> Message:
         match message:
             case Ping():
-                return Pong()
+                return Pong(self._draining)
+            case Drain():
+                return self._drain(guest)
             case AskTokenizer():
                 return self._tokenizer()
             case _:
                 raise FrameError(f"a {type(message).__name__} is not a question")
+
+    def _drain(self, guest: Guest) -> Pong | Failed:
+        """Say from now on that we are draining, if `guest` may ask for that."""
+        if guest.grant is not None and not guest.grant.scope.admin:
+            return failed(Refused("this token may not drain the processor; one that is granted with --admin may"))
+        self._draining = True
+        return Pong(self._draining)
 
     def _tokenizer(self) -> TokenizerReply | Failed:
         try:
@@ -196,14 +251,15 @@ class WeightProcessor:
     def _call(self, guest: Guest, segment: int, rows: int, left: int) -> None:
         if guest.calling:
             raise FrameError("a call came while another was in flight")
-        now = time.monotonic_ns()
+        now = self._called = time.monotonic_ns()
         guest.calling = True
         try:
             check_call(segment, rows, self._layout, self._held, "this weight processor")
         except TwofoldError as error:
             self._failed(guest, error)
             return
-        self._queue.put(Waiting(guest.number, guest.owner, segment, rows, now, now + left))
+        waits_at = self._gate if guest.limited else self._queue
+        waits_at.put(Waiting(guest.number, guest.owner, segment, rows, now, now + left))
 
     # what leaves
 
@@ -211,26 +267,29 @@ class WeightProcessor:
         """Work for `batch` and answer it; if the batch fails, each call by itself, so that none fails for another."""
         start = time.monotonic_ns()
         guests = [self._guests[call.port] for call in batch]
-        segment, count = batch[0].segment, 0
-        for call, guest in zip(batch, guests, strict=True):
-            guest.channel.calls.take(self._rows, self._native, count)
-            count += call.rows
+        segment, count = batch[0].segment, sum([call.rows for call in batch])
+        self._batch.take([guest.channel.calls for guest in guests])
         try:
-            worked = self._service.work(segment, self._rows, count)
+            worked = self._service.work(segment, self._batch.rows, count)
         except TwofoldError as error:
             self._refuse(batch, guests, error)
         except Exception as error:
             self._logger.exception("segment %d of %d rows failed", segment, count)
             self._refuse(batch, guests, _bug(error))
         else:
-            first = 0
-            for call, guest in zip(batch, guests, strict=True):
-                guest.calling = False
-                self._give(guest, first, worked)
-                first += call.rows
-        forget(self._rows, self._native, segment, count)
+            self._given(guests, self._batch.give(len(batch), worked))
         now = time.monotonic_ns()
         self._queue.ran(batch, now, now - start)
+
+    def _given(self, guests: list[Guest], what: list[int]) -> None:
+        """The calls of `guests` are answered, as far as `what` says."""
+        for guest, left in zip(guests, what, strict=True):
+            self._answered(guest)
+            if left != What.WRITABLE:
+                try:
+                    self._left(guest, guest.channel.flush())
+                except LinkError as error:
+                    self._dismiss(guest, error)
 
     def _refuse(self, batch: list[Waiting], guests: list[Guest], error: TwofoldError) -> None:
         """`batch` failed: a single call is answered with the error, of several each gets its own try."""
@@ -240,19 +299,18 @@ class WeightProcessor:
             for call in batch:
                 self._run([call])
 
-    def _give(self, guest: Guest, first: int, worked: Nanoseconds) -> None:
-        try:
-            self._left(guest, guest.channel.give(self._rows, first, worked))
-        except LinkError as error:
-            self._dismiss(guest, error)
-
     def _failed(self, guest: Guest, error: TwofoldError) -> None:
         """The call of `guest` is answered with `error`."""
-        guest.calling = False
+        self._answered(guest)
         try:
             self._left(guest, guest.channel.fail(failed(error)))
         except LinkError as lost:
             self._dismiss(guest, lost)
+
+    def _answered(self, guest: Guest) -> None:
+        guest.calling = False
+        if guest.limited:
+            self._gate.ended(guest.number)
 
     def _left(self, guest: Guest, all_has: bool) -> None:
         """Watch for room in the socket of `guest` as long as something has not left."""
@@ -264,21 +322,29 @@ class WeightProcessor:
     # who goes
 
     def _sweep(self, now: int) -> None:
-        """Give up on peers that are late, and on calls whose deadline has passed."""
+        """Give up on peers that are late or no longer let in, and on calls whose deadline has passed."""
         self._swept = now
-        for call in self._queue.expired(now):
+        for call in [*self._queue.expired(now), *self._gate.expired(now)]:
             busy = "the weight processor was busy with other calls until the deadline of this one"
             self._failed(self._guests[call.port], DeadlinePassed(busy))
         for guest in list(self._guests.values()):
             limit = int(FRAME_SECONDS * 1e9) if guest.greeted else self._handshake_ns
             if guest.late(now) > limit:
                 self._dismiss(guest, DeadlinePassed(f"a {guest.channel.peer} was too slow"), told=True)
+        guests = [(guest, guest.grant) for guest in self._guests.values() if guest.grant]
+        if guests:
+            self._door.look()
+        for guest, grant in guests:
+            why = self._door.ended(grant)
+            if why:
+                self._dismiss(guest, Refused(f"{why}; ask for a new join link"), told=True)
 
     def _dismiss(self, guest: Guest, why: TwofoldError | None = None, *, told: bool = False) -> None:
         """Close the connection of `guest`."""
         if self._guests.pop(guest.number, None) is None:
             return
         self._queue.withdraw(guest.number)
+        self._answered(guest)
         while guest.places:
             self._desk.remove(guest.places.pop())
         if told and why is not None:

@@ -49,7 +49,7 @@ def models_folder() -> Path:
 
 
 def packed_folder() -> Path:
-    """The folder of packed weights, a file a model named after its digest; it need not exist."""
+    """The folder of packed weights, files named after the digest of their model; it need not exist."""
     return cache_folder() / "packed"
 
 

@@ -6,6 +6,8 @@
 Both sides apply the same test to the same two messages.
 """
 
+import msgspec
+
 from twofold.errors import FrameError, one_line
 from twofold.model.segment import Plane
 from twofold.units import GIB, bytes_text
@@ -53,6 +55,13 @@ def layout_of(welcome: Welcome) -> Layout:
             f"the limit is {bytes_text(LAYOUT_BYTES)}"
         )
     return layout
+
+
+def limited(welcome: Welcome, rows: int | None) -> Welcome:
+    """`welcome` for a client whose calls may have no more than `rows` rows (None: as many as anybody's)."""
+    if rows is None:
+        return welcome
+    return msgspec.structs.replace(welcome, rows=min(welcome.rows, rows), head_rows=min(welcome.head_rows, rows))
 
 
 def _sizes_problem(welcome: Welcome) -> str | None:

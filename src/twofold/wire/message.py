@@ -12,7 +12,7 @@ import msgspec
 from twofold import __version__, errors
 from twofold.errors import FrameError, LinkError, TwofoldError, one_line
 from twofold.model.manifest import NUMERICS, Manifest
-from twofold.units import bytes_text
+from twofold.units import Nanoseconds, bytes_text
 from twofold.wire.frame import CONTROL_BYTES
 
 PROTOCOL = 2
@@ -28,6 +28,10 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     program: str = PROGRAM
     shared_memory: bool = False  # the planes travel in a memory that both sides map
     owner: str = ""  # the context processor: its connections share what one owner gets
+    token: str = ""  # id of the client's token; empty: it has none, and what follows is empty too (wire/token.py)
+    time: Nanoseconds = Nanoseconds(0)  # the client's clock, since 1970
+    nonce: bytes = b""  # random, once only
+    proof: bytes = b""  # that the client has the token's secret
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
@@ -61,6 +65,12 @@ class Ping(msgspec.Struct, frozen=True, tag="ping"):
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """The other side is alive and reads."""
 
+    draining: bool = False  # it will end: call others, if there are others
+
+
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
+    """Say from now on that you are draining. Answered by Pong; calls are answered as before."""
+
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """What was asked failed: `kind` is the name of a class of `twofold.errors`, `message` one line."""
@@ -69,7 +79,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     message: str
 
 
-Message = Hello | Welcome | AskTokenizer | TokenizerReply | Ping | Pong | Failed
+Message = Hello | Welcome | AskTokenizer | TokenizerReply | Ping | Pong | Drain | Failed
 
 ERRORS: dict[str, type[TwofoldError]] = {
     name: value for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, TwofoldError)
