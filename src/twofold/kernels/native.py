@@ -32,6 +32,7 @@ from twofold.kernels.lowering import Buffer, LoweredStep, Lowering
 from twofold.kernels.packed_file import PackedCache, PackedFile
 from twofold.kernels.packing import Arena, Packer, Place, named_tensors, packed_bytes, plan
 from twofold.model.checkpoint import Tensor, Tensors
+from twofold.model.format import Format
 from twofold.model.manifest import Manifest, Model
 from twofold.model.operations import Rotary
 from twofold.wire.rows import Layout, Rows
@@ -165,9 +166,9 @@ class NativeWeights:
         self._calls.clear()
 
     def _prepare(self, model: Model, index: int) -> tuple[SegmentCall, int]:
-        def shape(name: str) -> tuple[int, int, bool]:
+        def shape(name: str) -> tuple[int, int, Format]:
             tensor = self._tensors[name]
-            return tensor.rows, tensor.width, tensor.format.block > 1
+            return tensor.rows, tensor.width, tensor.format
 
         lowered = Lowering(model.segments[index], shape).run()
         steps = (StepStruct * len(lowered))(*(self._step(step) for step in lowered))
@@ -179,7 +180,8 @@ class NativeWeights:
         a, out = self._value(step.a), self._value(step.out)
         b = self._value(step.b) if step.b else None
         matrix = self._matrices[step.weight] if step.weight else MatrixStruct()
-        return StepStruct(step.kind, step.waits, a, b, out, matrix, step.epsilon, step.fine, step.columns)
+        zero = step.out.zero_point
+        return StepStruct(step.kind, step.waits, a, b, out, matrix, step.epsilon, step.fine, step.columns, zero)
 
     def _value(self, buffer: Buffer) -> int:
         key = f"{buffer.plane is not None}:{buffer.name}:{buffer.width}"

@@ -201,7 +201,7 @@ class WeightProcessor:
         if channel is None:
             return
         strangers = [guest for guest in self._guests.values() if not guest.greeted]
-        if len(strangers) >= STRANGERS:
+        if strangers and (len(strangers) >= STRANGERS or len(self._guests) >= self._connections):
             self._dismiss(strangers[0], DeadlinePassed("others came before this client said Hello"), told=True)
         guest = Guest(channel, time.monotonic_ns(), listener)
         guest.places.append(self._desk.add(guest, channel.fileno(), guest.watched_port))
