@@ -335,8 +335,12 @@ def test_a_reply_that_is_sent_to_a_server_is_not_worked_on() -> None:
 
 
 def test_strangers_who_say_nothing_do_not_keep_others_out(url: str) -> None:
-    with serving(url, ToyService()) as processor, contextlib.ExitStack() as stack:
-        silent = [stack.enter_context(raw(processor.urls[0])) for _ in range(STRANGERS + 20)]
+    with serving(url, ToyService(), connections=1024) as processor, contextlib.ExitStack() as stack:
+        good = stack.enter_context(connected(processor.urls[0]))
+        silent = []
+        for _ in range(STRANGERS + 20):
+            silent.append(stack.enter_context(raw(processor.urls[0])))
+            assert still_serves(good)  # so that it is accepted before the next comes
         with connected(processor.urls[0]) as newcomer:
             assert still_serves(newcomer)
         answer = last_word(silent[0])
