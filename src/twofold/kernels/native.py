@@ -231,6 +231,7 @@ class NativeContext:
         widest = max((a.heads * a.head_dim for a in manifest.layers), default=1)
         self._rotated = np.zeros((rows, widest), np.float32)
         self._calls: dict[int, list[tuple[ContextCall, AttendCall, int]]] = {}
+        self._walked: dict[int, tuple[ctypes.Array[ctypes.c_void_p], int]] = {}  # by rows: all calls, of so many rows
 
     def _scratch_needed(self, chunks: int) -> int:
         """Floats that any layer needs while a session of `chunks` chunks is shared over the threads."""
@@ -254,11 +255,23 @@ class NativeContext:
         calls = self._calls.get(rows.address) or self._prepare(rows)
         _, attend, address = calls[layer]
         attend.count = count
+        self._walked.pop(rows.address, None)
         self._native.functions.context(address)
+
+    def layers(self, rows: Rows, count: int) -> int | None:
+        """The native calls of all layers (`ContextKernels.layers`)."""
+        calls = self._calls.get(rows.address) or self._prepare(rows)
+        if self._walked.get(rows.address, (None, 0))[1] != count:
+            for _, attend, _ in calls:
+                attend.count = count
+            addresses = (ctypes.c_void_p * len(calls))(*(address for _, _, address in calls))
+            self._walked[rows.address] = (addresses, count)
+        return ctypes.addressof(self._walked[rows.address][0])
 
     def close(self) -> None:
         """Drop the pointers; the pool is the caller's."""
         self._calls.clear()
+        self._walked.clear()
 
     def _prepare(self, rows: Rows) -> list[tuple[ContextCall, AttendCall, int]]:
         calls = []
