@@ -5,7 +5,7 @@
 
 Nothing in the loop waits for one peer: a frame that has not arrived whole, or an answer that a socket does not take,
 is left for later. Calls for the same segment run as one batch whoever they belong to (`schedule/calls.py`). It keeps
-nothing of a call once it is answered (R2): the rows are wiped.
+nothing of a call once it is answered (R2): the rows are wiped, and at every sweep what the kernels wrote beside them.
 """
 
 import contextlib
@@ -22,11 +22,14 @@ from twofold.log import logger
 from twofold.processor.allowance import Gate
 from twofold.processor.door import Door
 from twofold.processor.guest import Guest
+from twofold.processor.status import status_of
+from twofold.processor.tally import Tally
 from twofold.schedule.calls import CallQueue, Waiting
 from twofold.store.keys import keys_folder
-from twofold.units import Seconds
+from twofold.units import Nanoseconds, Seconds
 from twofold.wire.handshake import layout_of, limited, refusal
 from twofold.wire.message import (
+    AskStatus,
     AskTokenizer,
     Drain,
     Failed,
@@ -38,6 +41,7 @@ from twofold.wire.message import (
     Welcome,
     failed,
 )
+from twofold.wire.status import Status
 
 CONNECTIONS = 1024
 STRANGERS = 128  # connections that have not said Hello
@@ -78,12 +82,20 @@ class WeightProcessor:
         self._leave_by: int | None = None
         self._called = 0  # when the last call came
         self._swept = 0
+        self._started = time.monotonic_ns()
+        self._tally = Tally(self._layout.cuts)
         self._logger = logger("processor")
 
     @property
     def urls(self) -> list[str]:
         """Where it is reached."""
         return [listener.url for listener in self._listeners]
+
+    def status(self, *, names: bool = False) -> Status:
+        """How it does, with the `names` of the tokens only for those who may know them; from any thread."""
+        uptime = Nanoseconds(time.monotonic_ns() - self._started)
+        guests, counts = list(self._guests.values()), self._tally.counts()
+        return status_of(self._welcome, guests, counts, uptime=uptime, draining=self._draining, names=names)
 
     def serve_forever(self) -> None:
         """Serve until `stop`; then every connection is closed."""
@@ -227,7 +239,9 @@ class WeightProcessor:
     def _reply_to(self, guest: Guest, message: Message) -> Message:
         match message:
             case Ping():
-                return Pong(self._draining)
+                return Pong(self._draining, bytes(message.answer))
+            case AskStatus():
+                return self.status(names=guest.grant is None or guest.grant.scope.admin)
             case Drain():
                 return self._drain(guest)
             case AskTokenizer():
@@ -278,6 +292,7 @@ class WeightProcessor:
             self._refuse(batch, guests, _bug(error))
         else:
             self._given(guests, self._batch.give(len(batch), worked))
+            self._tally.ran(batch, count, start, worked)
         now = time.monotonic_ns()
         self._queue.ran(batch, now, now - start)
 
@@ -302,8 +317,10 @@ class WeightProcessor:
     def _failed(self, guest: Guest, error: TwofoldError) -> None:
         """The call of `guest` is answered with `error`."""
         self._answered(guest)
+        message = failed(error)
+        self._tally.failed(message.kind)
         try:
-            self._left(guest, guest.channel.fail(failed(error)))
+            self._left(guest, guest.channel.fail(message))
         except LinkError as lost:
             self._dismiss(guest, lost)
 
@@ -322,8 +339,9 @@ class WeightProcessor:
     # who goes
 
     def _sweep(self, now: int) -> None:
-        """Give up on peers that are late or no longer let in, and on calls whose deadline has passed."""
+        """Forget, and give up on peers that are late or no longer let in, and on calls whose deadline has passed."""
         self._swept = now
+        self._service.forget()
         for call in [*self._queue.expired(now), *self._gate.expired(now)]:
             busy = "the weight processor was busy with other calls until the deadline of this one"
             self._failed(self._guests[call.port], DeadlinePassed(busy))
@@ -349,8 +367,10 @@ class WeightProcessor:
             self._desk.remove(guest.places.pop())
         if told and why is not None:
             self._logger.warning("closing the link to a %s: %s", guest.channel.peer, why)
+            message = failed(why)
+            self._tally.failed(message.kind)
             with contextlib.suppress(LinkError):
-                guest.channel.send(failed(why))
+                guest.channel.send(message)
         elif why is not None:
             self._logger.debug("%s", why)
         guest.channel.close()
