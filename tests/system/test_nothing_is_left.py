@@ -2,6 +2,7 @@
 
 import re
 import time
+from itertools import chain
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -63,7 +64,7 @@ class Secret:
         """How much of what is in `memory`; empty if nothing is."""
         there = words_of(memory)
         there = there[there != 0]
-        there = there[np.isin(there, np.concatenate(sum(self.planes.values(), [])))]
+        there = there[np.isin(there, np.concatenate([*chain(*self.planes.values())]))]
         counts = {what: int(np.isin(there, np.concatenate(words)).sum()) for what, words in self.planes.items()}
         for dtype in (np.int32, np.int64):
             ids = self.ids.astype(dtype)

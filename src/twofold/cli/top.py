@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Console, Group
 from rich.live import Live
@@ -45,14 +46,20 @@ def top(
 ) -> None:
     """Watch weight processors: clients, queue, rows, times and bytes of each, a second at a time; q ends it."""
     with Observatory(_replicas(urls, map_), _connect) as observatory:
-        if once:
-            _print(observatory.look(), json)
-        elif json or not sys.stdout.isatty():
-            while True:
-                _print(observatory.look(), json)
-                time.sleep(INTERVAL)
-        else:
+        if not once and not json and sys.stdout.isatty():
             _live(observatory)
+            return
+        while True:
+            looks = observatory.look()
+            if not json:
+                drawn.render(table_of(looks))
+            elif once:
+                show.write_json(looks)
+            else:
+                show.write(msgspec.json.encode(looks).decode() + "\n")
+            if once:
+                return
+            time.sleep(INTERVAL)
 
 
 def _replicas(urls: str | None, map_: str | None) -> list[str]:
@@ -64,13 +71,6 @@ def _replicas(urls: str | None, map_: str | None) -> list[str]:
 
 def _connect(url: str, deadline: Seconds) -> Connection:
     return link.connect(url, deadline=deadline)
-
-
-def _print(looks: Sequence[Look], json: bool) -> None:
-    if json:
-        show.write_json(looks)
-    else:
-        drawn.render(table_of(looks))
 
 
 def _live(observatory: Observatory) -> None:
