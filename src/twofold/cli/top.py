@@ -29,7 +29,7 @@ from twofold.units import Seconds
 
 INTERVAL = Seconds(1.0)
 COLUMNS = (
-    "replica", "state", "segments", "clients", "waiting", "rows/s", "a batch", "busy",
+    "replica", "state", "segments", "links", "owners", "waiting", "rows/s", "a batch", "busy",
     "wait p50 p99, ms", "work p50 p99, ms", "in out, MB/s", "ping, ms",
 )  # fmt: skip
 
@@ -122,7 +122,7 @@ def table_of(looks: Sequence[Look]) -> Group:
             table.add_row(*start)
             continue
         table.add_row(
-            *start, ranges_text(look.segments), f"{look.connections} of {look.owners}",
+            *start, ranges_text(look.segments), f"{look.connections}", f"{look.owners}",
             f"{look.waiting}", f"{look.rows_per_second:,.0f}", _figure(look.batch_rows), f"{look.busy:.0%}",
             _pair(_milliseconds(look.wait_p50_seconds), _milliseconds(look.wait_p99_seconds)),
             _pair(_milliseconds(look.work_p50_seconds), _milliseconds(look.work_p99_seconds)),
