@@ -10,7 +10,7 @@ run: .venv/.installed            ## the default model, its weights in one proces
 
 test: .venv/.test                ## every test that needs no other framework; system tests apart, as they measure memory
 	$(BIN)/python -m pytest tests/unit tests/bits
-	$(BIN)/python -m pytest tests/system
+	$(BIN)/python -m pytest tests/system tests/network
 
 test-isa: .venv/.isa             ## the kernels crossed to ARM and RISC-V and run under QEMU (Debian: apt install qemu-user)
 	$(BIN)/python -m pytest tests/isa -rs

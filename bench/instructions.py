@@ -33,7 +33,7 @@ STORED = Path(__file__).resolve().parent / "results" / "instructions.json"
 TOLERANCE = 0.03
 # level: numbers of rows, the larger being what it multiplies side by side; few, as a step may take 50 µs
 LEVELS = {"sse2": (1,), "avx2": (1, 4), "avx512vnni": (1, 12)}
-SHAPE = Shape(16, 256)
+SHAPE = Shape(32, 256)  # one unit of columns
 POSITIONS = 128
 TRACE_ME, PEEK_USER, SINGLE_STEP = 0, 3, 9  # <sys/ptrace.h>
 INSTRUCTION_POINTER = 16 * 8  # of struct user, x86-64 <sys/user.h>

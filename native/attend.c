@@ -11,9 +11,9 @@
 #include "twofold.h"
 
 /* Queries (heads of one row, or of several rows in a row) that share one reading of a KV head, and how many blocks
- * of positions or vectors of dimensions are summed side by side, so that up to 2 TILE sums are under way. */
-enum { GROUP = TILE, LINE = 32 /* halves of a cache line */ };
-#define SIDE_BY_SIDE(group) ((group) * 2 <= TILE ? 4 : 2)
+ * of positions or vectors of dimensions are summed side by side, so that up to 2 GROUP sums are under way. */
+enum { LINE = 32 /* halves of a cache line */ };
+#define SIDE_BY_SIDE(group) ((group) * 2 <= GROUP ? 4 : 2)
 
 /* where K of one block of 16 positions lies; its V follows it */
 INLINE uint16_t *block_of(const struct attention *a, const struct attend_call *c, int64_t row, int64_t kv_head, int64_t position) {
@@ -169,8 +169,8 @@ typedef void chunk_function(const struct attention *, const float *, const uint1
                            struct seen seen, float *record) {                                                          \
     attend_chunk(n, a, q, chunk, next, seen, record);                                                                  \
   }
-EACH(CHUNK_SIZED, attend_chunk)
-static chunk_function *const chunk_of[] = LIST(attend_chunk);
+EACH_GROUP(CHUNK_SIZED, attend_chunk)
+static chunk_function *const chunk_of[] = GROUP_LIST(attend_chunk);
 
 /* Merges records of the same queries, one each, into `state`, in the order of the calls. */
 static void merge(const struct attention *a, int64_t queries, const float *record, float *state) {

@@ -21,7 +21,7 @@ struct layer_work {
   struct split split[MAX_THREADS];
 };
 
-static struct tile tile_of(const struct layer_work *w, int64_t i) {
+static struct tile rows_of(const struct layer_work *w, int64_t i) {
   return (struct tile){w->first[i], w->first[i + 1] - w->first[i]};
 }
 
@@ -29,7 +29,7 @@ static struct tile tile_of(const struct layer_work *w, int64_t i) {
 static void cut_tiles(struct layer_work *w) {
   const struct attention *a = w->call->attention;
   const struct attend_call *rows = w->call->rows;
-  const int64_t share = a->heads / a->kv_heads, level = w->call->level->tile, most = share < level ? level / share : 1;
+  const int64_t share = a->heads / a->kv_heads, level = w->call->level->group, most = share < level ? level / share : 1;
   int64_t start = 0;
   w->tiles = 0;
   for (int64_t r = 0; r < rows->count; r++) {
@@ -47,7 +47,7 @@ static void cut_tiles(struct layer_work *w) {
 
 /* floats of one thread's state: the records of the largest tile, one KV head's more, and its queries in groups */
 static int64_t state_floats(const struct level *level, const struct attention *a) {
-  const int64_t share = a->heads / a->kv_heads, most = (share + level->tile - 1) / level->tile * level->tile;
+  const int64_t share = a->heads / a->kv_heads, most = (share + level->group - 1) / level->group * level->group;
   return most * (a->kv_heads + 1) * (RECORD + a->head_dim) + most * a->kv_heads * a->head_dim;
 }
 static int64_t record_floats(const struct context_call *c) { return RECORD + c->attention->head_dim; }
@@ -89,7 +89,7 @@ static void run_tile(const struct layer_work *w, int64_t thread, int64_t i) {
   const struct context_call *c = w->call;
   const int64_t begin = w->begin[i], end = w->begin[i + 1], share = c->attention->heads / c->attention->kv_heads;
   const int64_t from = w->border[thread] > begin ? w->border[thread] : begin, to = w->border[thread + 1] < end ? w->border[thread + 1] : end;
-  struct run run = {tile_of(w, i), first_chunk(c->attention, c->rows, w->first[i]), from - begin, to - begin, state_of(c, thread), 0};
+  struct run run = {rows_of(w, i), first_chunk(c->attention, c->rows, w->first[i]), from - begin, to - begin, state_of(c, thread), 0};
   for (int64_t s = 0; s < w->splits; s++)
     if (w->split[s].tile == i && from > begin)
       run.kept = kept_of(c, w->split[s].kept + (run.from - w->split[s].unit) * run.rows.count * share);
@@ -100,7 +100,7 @@ static void run_tile(const struct layer_work *w, int64_t thread, int64_t i) {
 /* thread's part of the records of a split tile */
 static void conclude_split(const struct layer_work *w, int64_t thread, const struct split *s) {
   const struct context_call *c = w->call;
-  const struct run run = {tile_of(w, s->tile), first_chunk(c->attention, c->rows, w->first[s->tile]), s->unit,
+  const struct run run = {rows_of(w, s->tile), first_chunk(c->attention, c->rows, w->first[s->tile]), s->unit,
                           w->begin[s->tile + 1] - w->begin[s->tile], state_of(c, s->owner), kept_of(c, s->kept)};
   const int64_t records = run.rows.count * c->attention->heads;
   c->level->conclude(c->attention, c->rows, &run, records * thread / w->threads, records * (thread + 1) / w->threads);

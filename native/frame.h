@@ -50,7 +50,8 @@ struct port {
   uint64_t leaving, left;        /* bytes of `out` that are to leave, and that have left */
   uint64_t sequence;             /* of the last call */
   struct calm calm;              /* no spinning while the processor is wanted by others */
-  int32_t bell, unused;          /* SHARED, serving: the eventfd that wakes this end */
+  int32_t bell;                  /* SHARED, serving: the eventfd that wakes this end */
+  int32_t serves;                /* calls arrive here; else replies */
   uint32_t seen, fault;
   struct head call;              /* a copy of the header that arrived last, checked */
 };

@@ -3,24 +3,25 @@
 #include "simd.h"
 #include "twofold.h"
 
-/* rows whose sums fit the registers: AVX-512 and NEON have 32; the others 16 (RVV's are taken in pairs) */
+/* What fits the registers (AVX-512 and NEON have 32; the others 16, RVV's are taken in pairs): rows of a tile and vectors
+ * of a unit beside each other (linear.c), and sums of attention side by side (attend.c). */
 #if LANES == 16 || defined(NEON)
-#define TILE 12
-#else
-#define TILE 4
-#endif
-
-/* one function for each number of rows or queries up to TILE, so that sums stay in registers */
-#if TILE == 12
-#define EACH(sized, name)                                                                                       \
-  sized(name, 1) sized(name, 2) sized(name, 3) sized(name, 4) sized(name, 5) sized(name, 6)                     \
+enum { TILE = 6, BESIDE = 2, GROUP = 12 };
+#define EACH_ROWS(sized, name) \
+  sized(name, 1) sized(name, 2) sized(name, 3) sized(name, 4) sized(name, 5) sized(name, 6)
+#define ROWS_LIST(name) {0, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6}
+#define EACH_GROUP(sized, name) EACH_ROWS(sized, name) \
   sized(name, 7) sized(name, 8) sized(name, 9) sized(name, 10) sized(name, 11) sized(name, 12)
-#define LIST(name) {0, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6,                              \
-                    name##_7, name##_8, name##_9, name##_10, name##_11, name##_12}
+#define GROUP_LIST(name) {0, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6,                           \
+                          name##_7, name##_8, name##_9, name##_10, name##_11, name##_12}
 #else
-#define EACH(sized, name) sized(name, 1) sized(name, 2) sized(name, 3) sized(name, 4)
-#define LIST(name) {0, name##_1, name##_2, name##_3, name##_4}
+enum { TILE = 4, BESIDE = 1, GROUP = 4 };
+#define EACH_ROWS(sized, name) sized(name, 1) sized(name, 2) sized(name, 3) sized(name, 4)
+#define ROWS_LIST(name) {0, name##_1, name##_2, name##_3, name##_4}
+#define EACH_GROUP EACH_ROWS
+#define GROUP_LIST ROWS_LIST
 #endif
+/* one function for each number of rows or queries, so that sums stay in registers */
 
 #include "attend.c"
 #include "head.c"
@@ -35,7 +36,7 @@
 
 extern const struct level NAME(LEVEL);
 const struct level NAME(LEVEL) = {
-    .name = TEXT(LEVEL), .tile = TILE, .embed = embed, .rms_norm = rms_norm, .layer_norm = layer_norm, .quantise = quantise,
+    .name = TEXT(LEVEL), .tile = TILE, .group = GROUP, .embed = embed, .rms_norm = rms_norm, .layer_norm = layer_norm, .quantise = quantise,
     .swiglu = swiglu, .geglu = geglu, .add = add, .widen = widen, .narrow = narrow, .linear = linear,
     .rotate_append = rotate_append, .attend = attend, .conclude = conclude, .exponential = exponential,
     .top = top, .gather = gather, .log_sum_exp = log_sum_exp,

@@ -24,18 +24,18 @@ static int64_t read_all(const char *data, int64_t bytes) {
   return all[0] + all[LANES];
 }
 
-/* `rounds` times a block of 32 columns for TILE rows and 16 lanes, all in registers; returns multiplications done */
+/* `rounds` times a block of 32 columns for GROUP rows and 16 lanes, all in registers; returns multiplications done */
 NOINLINE int64_t multiply(int64_t rounds, const int8_t *x) {
-  i32v sum[TILE];
+  i32v sum[GROUP];
   u8v w = load_bytes(x);
-  for (int n = 0; n < TILE; n++) sum[n] = (i32v){0};
+  for (int n = 0; n < GROUP; n++) sum[n] = (i32v){0};
   for (int64_t r = 0; r < rounds; r++) {
     UNROLL for (int j = 0; j < 8 * NV; j++) {
-      UNROLL for (int n = 0; n < TILE; n++) sum[n] = dot_u7(sum[n], w, splat4(x + 4 * n));
+      UNROLL for (int n = 0; n < GROUP; n++) sum[n] = dot_u7(sum[n], w, splat4(x + 4 * n));
       KEEP(w); /* each step is new to the compiler, so nothing is hoisted */
     }
   }
   i32v all = sum[0];
-  for (int n = 1; n < TILE; n++) all = all + sum[n];
-  return rounds * 32 * PANEL * TILE + (all[0] == 12345);
+  for (int n = 1; n < GROUP; n++) all = all + sum[n];
+  return rounds * 32 * PANEL * GROUP + (all[0] == 12345);
 }

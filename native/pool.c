@@ -7,7 +7,8 @@
  * Waiting spins briefly (the next job of a token comes within microseconds), then sleeps on a futex, so an idle pool
  * uses no processor and a busy neighbour is not fought. Where a neighbour has the processor of one thread, all the
  * others wait for that thread; so a thread that came late because it had no processor moves to another one, and if that
- * happens twice within a second, the team is made smaller by one for a while. Results do not depend on the size of the team. */
+ * happens twice within a second, the team is made smaller by one for a while. Late is who keeps the others waiting for
+ * longer than they would have needed to do his part too. Results do not depend on the size of the team. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <limits.h>
@@ -33,6 +34,7 @@ struct pool {
   struct signal job, phase, team;
   _Alignas(128) atomic_uint arrived;
   atomic_llong asleep_since; /* when someone at the meeting under way went to sleep */
+  int64_t met_ns;            /* when all met last */
   atomic_int kept_waiting;   /* a thread came late to a meeting because others had its processor */
   job *work;
   void *argument;
@@ -99,15 +101,23 @@ static void announce(struct signal *s, unsigned value) {
   if (atomic_load(&s->asleep)) syscall(SYS_futex, &s->value, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0, 0);
 }
 
+/* whether the last to come, now, cost more than a team without him would: n at work for a time do in it what n - 1 need
+ * n / (n - 1) of it for */
+static int is_late(struct pool *p, int64_t now) {
+  const int64_t since = atomic_load(&p->asleep_since), waited = now - since, worked = since - p->met_ns;
+  return waited > LATE_NS && waited * (p->taking_part - 1) > worked;
+}
+
 void pool_barrier(struct pool *p) {
   if (p->taking_part == 1) return;
   const unsigned phase = atomic_load(&p->phase.value);
   if (atomic_fetch_add(&p->arrived, 1) + 1 == (unsigned)p->taking_part) {
-    const int late = atomic_load(&p->phase.asleep) && now_ns() - atomic_load(&p->asleep_since) > LATE_NS;
-    if (late && was_kept_waiting()) {
+    const int64_t now = now_ns();
+    if (atomic_load(&p->phase.asleep) && is_late(p, now) && was_kept_waiting()) {
       atomic_store(&p->kept_waiting, 1);
       change_processor();
     }
+    p->met_ns = now;
     atomic_store(&p->arrived, 0);
     announce(&p->phase, phase + 1);
   } else {
@@ -157,6 +167,7 @@ void pool_run(struct pool *p, job *work, void *argument) {
   if (p->taking_part > 1) {
     p->work = work;
     p->argument = argument;
+    p->met_ns = now_ns();
     const unsigned given = atomic_load_explicit(&p->job.value, memory_order_relaxed) >> 8;
     announce(&p->job, (given + 1) << 8 | (unsigned)p->taking_part);
   }

@@ -91,12 +91,19 @@ static enum what lost(struct port *port) {
 
 static enum what arrived(const struct port *port) { return port->call.kind == FRAME_CONTROL ? MESSAGE : CALL; }
 
+/* what is wrong with the header of the frame that arrives */
+static enum fault fault_of(const struct port *port) {
+  const enum fault fault = frame_fault(&port->call, port->layout, port->in_room - sizeof(struct head));
+  if (fault) return fault;
+  return port->call.kind == (port->serves ? FRAME_REPLY : FRAME_CALL) ? FAULT_KIND : FAULT_NONE;
+}
+
 static enum what pull_shared(struct port *port) {
   const uint32_t word = atomic_load_explicit(&port->mine->word, memory_order_acquire);
   if (word == port->seen) return NOTHING;
   port->seen = word;
   memcpy(&port->call, port->in, sizeof port->call); /* one copy: the other side can change the page at any time */
-  const enum fault fault = frame_fault(&port->call, port->layout, port->in_room - sizeof(struct head));
+  const enum fault fault = fault_of(port);
   if (fault) return damaged(port, fault);
   return (uint32_t)port->call.sequence == word ? arrived(port) : damaged(port, FAULT_LENGTH);
 }
@@ -105,7 +112,7 @@ static enum what pull_shared(struct port *port) {
 static enum what parse(struct port *port) {
   if (port->filled < sizeof(struct head)) return NOTHING;
   memcpy(&port->call, port->in, sizeof port->call);
-  const enum fault fault = frame_fault(&port->call, port->layout, port->in_room - sizeof(struct head));
+  const enum fault fault = fault_of(port);
   if (fault) return damaged(port, fault);
   const uint64_t whole = sizeof(struct head) + port->call.length;
   if (port->filled < whole) return NOTHING;

@@ -33,7 +33,7 @@ static void layer_norm(const float *x, const float *w, float epsilon, int64_t wi
   for (int64_t k = 0; k < width; k += LANES) store(y + k, ((load(x + k) - mean) * inverse) * load(w + k));
 }
 
-static void quantise(const float *x, int64_t from, int64_t to, int64_t blocks, struct activations out, int fine, int64_t row, struct tile tile) {
+static void quantise(const float *x, int64_t from, int64_t to, int64_t blocks, struct activations out, int fine, int zero, int64_t row, struct tile tile) {
   const float levels = fine ? 32512.0f : 127.0f;
   for (int64_t g = from; g < to; g++, x += 32) {
     const int64_t at = tile.first * blocks + g * tile.count + (row - tile.first);
@@ -54,7 +54,7 @@ static void quantise(const float *x, int64_t from, int64_t to, int64_t blocks, s
       sums[v / NV] = sums[v / NV] + q;
     }
     const int32_t low = lane_sum(sums[0]), sum = low + lane_sum(sums[1]);
-    out.scale[at] = (struct scale){d, d * (float)sum, sum, low};
+    out.scale[at] = (struct scale){d, d * (float)sum, -zero * sum, -zero * low};
   }
 }
 

@@ -4,10 +4,16 @@
  * Threads share a step out by rows or by columns of what it makes, in units of 32 columns, so their number never
  * changes a bit. Neighbouring steps by columns of one width are done together, a few units after the other, so that
  * what a matrix product makes is still in the cache for the steps that follow it. `waits` marks the steps that need
- * what others made (kernels/lowering.py). */
+ * what others made (kernels/lowering.py).
+ *
+ * Columns are shared out evenly beforehand, and a thread that has done its own takes from those of the others: where
+ * somebody else has the processor of one thread for a while, the others do not wait for more than a few units. */
+#include <stdatomic.h>
+#include <string.h>
 #include "twofold.h"
 
-enum { PART = 4 }; /* units of columns that go through neighbouring steps together */
+enum { PART = 4 };          /* units of columns that go through neighbouring steps together */
+enum { GIVEN_A_LINE = 16 }; /* counts in a cache line: each thread's have lines of their own */
 
 static char *at(const struct segment_call *c, const struct value *v, int64_t row, int64_t column, int64_t element_bytes) {
   char *base = v->offset < 0 ? v->scratch : c->rows + v->offset;
@@ -15,14 +21,9 @@ static char *at(const struct segment_call *c, const struct value *v, int64_t row
 }
 static struct activations tiles_of(const struct value *v) { return (struct activations){(int8_t *)v->scratch, v->scale}; }
 
-/* rows are cut into as few tiles as the level allows, of nearly equal size */
-static int64_t tile_count(const struct segment_call *c) { return (c->count + c->level->tile - 1) / c->level->tile; }
-static struct tile tile_of(const struct segment_call *c, int64_t i) {
-  const int64_t n = tile_count(c), first = c->count * i / n;
-  return (struct tile){first, c->count * (i + 1) / n - first};
-}
+static struct tile tile_at(const struct segment_call *c, int64_t i) { return tile_of(c->count, c->level->tile, i); }
 static struct tile tile_around(const struct segment_call *c, int64_t row) {
-  return tile_of(c, ((row + 1) * tile_count(c) - 1) / c->count);
+  return tile_at(c, ((row + 1) * tile_count(c->count, c->level->tile) - 1) / c->count);
 }
 
 /* a step on columns from .. to - 1 of one row */
@@ -33,7 +34,7 @@ static void run_row(const struct segment_call *c, const struct step *s, int64_t 
   switch (s->kind) {
     case STEP_EMBED: k->embed(&s->weight, *(const int32_t *)at(c, s->a, row, 0, 4), y); break;
     case STEP_RMS_NORM: k->rms_norm(x, s->weight.data, s->epsilon, s->a->width, y); break;
-    case STEP_QUANTISE: k->quantise(x, from / 32, to / 32, s->a->width / 32, tiles_of(s->out), s->fine, row, tile); break;
+    case STEP_QUANTISE: k->quantise(x, from / 32, to / 32, s->a->width / 32, tiles_of(s->out), s->fine, s->zero, row, tile); break;
     case STEP_SWIGLU: k->swiglu(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
     case STEP_ADD: k->add(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
     case STEP_WIDEN: k->widen((const uint16_t *)at(c, s->a, row, from, 2), to - from, y); break;
@@ -51,32 +52,41 @@ static void run_part(const struct segment_call *c, const struct step *s, int64_t
   const float *x = (const float *)at(c, s->a, 0, 0, 4);
   float *y = (float *)at(c, s->out, 0, 0, 4);
   if (s->kind == STEP_LINEAR) {
-    for (int64_t unit = from / UNIT; unit * UNIT < to; unit++)
-      for (int64_t i = 0; i < tile_count(c); i++) c->level->linear(&s->weight, unit, x, tiles_of(s->a), s->fine, tile_of(c, i), y);
+    c->level->linear(&s->weight, from / UNIT, (to + UNIT - 1) / UNIT, x, tiles_of(s->a), s->fine, c->count, y);
   } else {
-    for (int64_t i = 0; i < tile_count(c); i++) {
-      const struct tile tile = tile_of(c, i);
+    for (int64_t i = 0; i < tile_count(c->count, c->level->tile); i++) {
+      const struct tile tile = tile_at(c, i);
       for (int64_t r = tile.first; r < tile.first + tile.count; r++) run_row(c, s, r, tile, from, to);
     }
   }
 }
 
+/* a call under way: how many units each thread's share of each step has given out, by thread and step */
+struct work { const struct segment_call *call; atomic_int *given; int64_t stride; };
+
 /* steps s .. end - 1, all by columns of one width */
-static void run_columns(const struct segment_call *c, const struct step *s, const struct step *end, int thread, int threads) {
+static void run_columns(const struct work *w, const struct step *s, const struct step *end, int thread, int threads) {
   const int64_t width = s->out->width, units = (width + UNIT - 1) / UNIT;
-  const int64_t last = units * (thread + 1) / threads * UNIT, most = last < width ? last : width;
-  for (int64_t from = units * thread / threads * UNIT; from < most; from += PART * UNIT)
-    for (const struct step *t = s; t < end; t++) run_part(c, t, from, from + PART * UNIT < most ? from + PART * UNIT : most);
+  for (int i = 0; i < threads; i++) {
+    const int owner = (thread + i) % threads;
+    const int64_t first = units * owner / threads, last = units * (owner + 1) / threads;
+    atomic_int *given = &w->given[owner * w->stride + (s - w->call->step)];
+    for (int64_t from; (from = first + atomic_fetch_add_explicit(given, PART, memory_order_relaxed)) < last;) {
+      const int64_t to = (from + PART < last ? from + PART : last) * UNIT;
+      for (const struct step *t = s; t < end; t++) run_part(w->call, t, from * UNIT, to < width ? to : width);
+    }
+  }
 }
 static void run_steps(void *argument, int thread, int threads) {
-  const struct segment_call *c = argument;
+  const struct work *w = argument;
+  const struct segment_call *c = w->call;
   const struct step *end = c->step + c->steps, *next;
   for (const struct step *s = c->step; s < end; s = next) {
     if (s->waits) pool_barrier(c->pool);
     next = s + 1;
     if (s->columns) {
       while (next < end && next->columns && !next->waits && next->out->width == s->out->width) next++;
-      run_columns(c, s, next, thread, threads);
+      run_columns(w, s, next, thread, threads);
     } else {
       for (int64_t r = c->count * thread / threads; r < c->count * (thread + 1) / threads; r++)
         run_row(c, s, r, tile_around(c, r), 0, s->out->width);
@@ -85,4 +95,9 @@ static void run_steps(void *argument, int thread, int threads) {
 }
 
 /* Run one segment on the first `count` rows; everything was allocated when the weights were loaded. */
-EXPORT void tf_segment(struct segment_call *call) { pool_run(call->pool, run_steps, call); }
+EXPORT void tf_segment(struct segment_call *call) {
+  const int64_t stride = (call->steps + GIVEN_A_LINE - 1) / GIVEN_A_LINE * GIVEN_A_LINE;
+  _Alignas(4 * GIVEN_A_LINE) atomic_int given[pool_team(call->pool) * stride];
+  memset(given, 0, sizeof given);
+  pool_run(call->pool, run_steps, &(struct work){call, given, stride});
+}

@@ -125,7 +125,7 @@ typedef __m128i ivec;
 #if defined(__AVX512VNNI__) && LANES == 16
 INLINE i32v dot_u7(i32v sum, u8v w, quad x) { return (i32v)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x); }
 INLINE i32v dot_q8(i32v sum, u8v w, quad x) { return dot_u7(sum, w, x); }
-INLINE i32v q8_start(int32_t activation_sum) { return isplat(-128 * activation_sum); }
+enum { Q8_SIGNED = 0 };
 #elif defined(__x86_64__) && !defined(PORTABLE)
 INLINE ivec even_bytes(ivec v) { return X86(srai_epi16)(X86(slli_epi16)(v, 8), 8); }
 INLINE ivec odd_bytes(ivec v) { return X86(srai_epi16)(v, 8); }
@@ -141,7 +141,7 @@ INLINE i32v dot_u7(i32v sum, u8v w, quad x) {
 #endif
 }
 INLINE i32v dot_q8(i32v sum, u8v w, quad x) { return dot_s8(sum, (ivec)(w ^ 0x80), (ivec)x); }
-INLINE i32v q8_start(int32_t activation_sum) { (void)activation_sum; return (i32v){0}; }
+enum { Q8_SIGNED = 1 };
 #elif defined(NEON)
 INLINE int16x8_t low_products(u8v w, quad x) { return vmull_s8(vget_low_s8((int8x16_t)w), vget_low_s8((int8x16_t)x)); }
 INLINE int16x8_t high_products(u8v w, quad x) { return vmull_high_s8((int8x16_t)w, (int8x16_t)x); }
@@ -159,7 +159,7 @@ INLINE i32v dot_q8(i32v sum, u8v w, quad x) {
   return sum + (i32v)vpaddq_s32(vpaddlq_s16(low_products(w ^ 0x80, x)), vpaddlq_s16(high_products(w ^ 0x80, x)));
 #endif
 }
-INLINE i32v q8_start(int32_t activation_sum) { (void)activation_sum; return (i32v){0}; }
+enum { Q8_SIGNED = 1 };
 #else /* any processor, RVV too: 32-bit lanes times scalars */
 INLINE i32v dot_s8(i32v sum, i32v w, quad x) {
   sum = sum + ((w << 24) >> 24) * x.byte[0];
@@ -169,7 +169,7 @@ INLINE i32v dot_s8(i32v sum, i32v w, quad x) {
 }
 INLINE i32v dot_u7(i32v sum, u8v w, quad x) { return dot_s8(sum, (i32v)w, x); }
 INLINE i32v dot_q8(i32v sum, u8v w, quad x) { return dot_s8(sum, (i32v)(w ^ 0x80), x); }
-INLINE i32v q8_start(int32_t activation_sum) { (void)activation_sum; return (i32v){0}; }
+enum { Q8_SIGNED = 1 };
 #endif
 INLINE u8v low_nibbles(u8v q) { return q & 15; }
 INLINE u8v high_nibbles(u8v q) { return (u8v)(((u32v)q >> 4) & 0x0f0f0f0fu); }

@@ -36,13 +36,20 @@ struct q6_k { uint16_t d[16]; int8_t scale[8][2][16]; uint8_t h[8][2][64], q[8][
 struct mxfp4 { uint8_t e[16], q[4][64]; };
 
 /* Activations rounded to integers in blocks of 32, kept in tiles of rows so that one tile's block is contiguous:
- *   q [tile][block][row of tile]{ int8[32] },   scale [tile][block][row of tile]{ d, d · sum, sum, sum of the first 16 }
+ *   q [tile][block][row of tile]{ int8[32] },   scale [tile][block][row of tile]{ below }
+ * Where a product of integers starts: minus the zero point of the weights, times the sum of all 32 or the first 16.
  * Fine activations are 16 bits: { int8 high[32], int8 low[32] } with value 256 · high + low. */
-struct scale { float d, d_sum; int32_t sum, low; };
+struct scale { float d, d_sum; int32_t start, low_start; };
 struct activations { int8_t *q; struct scale *scale; };
 
 /* A contiguous set of rows that a kernel treats together: rows first .. first + count - 1. */
 struct tile { int64_t first, count; };
+/* rows are cut into as few tiles as `most` rows allow, of nearly equal size */
+static inline int64_t tile_count(int64_t rows, int64_t most) { return (rows + most - 1) / most; }
+static inline struct tile tile_of(int64_t rows, int64_t most, int64_t i) {
+  const int64_t n = tile_count(rows, most), first = rows * i / n;
+  return (struct tile){first, rows * (i + 1) / n - first};
+}
 enum { UNIT = 32 }; /* columns that one thread makes together: two panels, one block of activations */
 
 /* One attention layer: context parameters and where its part of a page lies.
@@ -89,19 +96,20 @@ struct run {
 
 struct level {
   const char *name;
-  int64_t tile; /* most rows of a tile */
+  int64_t tile;  /* most rows of a tile */
+  int64_t group; /* most queries that attention sums side by side */
   void (*embed)(const struct matrix *w, int64_t id, float *y);
   void (*rms_norm)(const float *x, const float *w, float epsilon, int64_t width, float *y);
   void (*layer_norm)(const float *x, const float *w, float epsilon, int64_t width, float *y);
-  /* blocks from .. to - 1 of a row of `blocks`; x begins at block `from` */
-  void (*quantise)(const float *x, int64_t from, int64_t to, int64_t blocks, struct activations out, int fine, int64_t row, struct tile tile);
+  /* blocks from .. to - 1 of a row of `blocks`; x begins at block `from`; `zero`: the zero point of the weights they will meet */
+  void (*quantise)(const float *x, int64_t from, int64_t to, int64_t blocks, struct activations out, int fine, int zero, int64_t row, struct tile tile);
   void (*swiglu)(const float *gate, const float *up, int64_t width, float *y);
   void (*geglu)(const float *gate, const float *up, int64_t width, float *y);
   void (*add)(const float *a, const float *b, int64_t width, float *y);
   void (*widen)(const uint16_t *x, int64_t width, float *y);
   void (*narrow)(const float *x, int64_t width, uint16_t *y);
-  /* y[row][32 unit ..] = x · w for the rows of one tile; x is float rows or activations by format */
-  void (*linear)(const struct matrix *w, int64_t unit, const float *x, struct activations xq, int fine, struct tile tile, float *y);
+  /* y[row][column] = x · w for `count` rows, columns of units from .. last - 1; x is float rows or activations by format */
+  void (*linear)(const struct matrix *w, int64_t from, int64_t last, const float *x, struct activations xq, int fine, int64_t count, float *y);
   void (*rotate_append)(const struct attention *a, const struct attend_call *c, int64_t row);
   void (*attend)(const struct attention *a, const struct attend_call *c, const struct run *run);
   /* merges what was kept into the state and writes `attended`, for records from .. to - 1 of the tile */
@@ -142,7 +150,7 @@ struct step {
   float epsilon;
   int32_t fine;    /* activations of 16 bits */
   int32_t columns; /* shared out by columns, else by rows */
-  int32_t reserved;
+  int32_t zero;    /* of a rounding: the zero point of the weights that its result will meet */
 };
 struct segment_call {
   struct pool *pool;

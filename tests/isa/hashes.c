@@ -40,12 +40,12 @@ static void begin(const char *name) { state = hashed(EMPTY, name, (int64_t)strle
 static void say(const char *name, uint64_t hash) { printf("%s %s %016llx\n", level ? level->name : "any", name, (unsigned long long)hash); }
 
 /* ---- weights */
-struct kind { const char *name; int32_t format, block, bytes, halves_at[2]; };
+struct kind { const char *name; int32_t format, block, bytes, halves_at[2], zero; };
 static const struct kind kinds[] = {
     {"f32", FORMAT_F32, 1, 4, {-1, -1}},      {"f16", FORMAT_F16, 1, 2, {0, -1}},       {"bf16", FORMAT_BF16, 1, 2, {-1, -1}},
-    {"q4_0", FORMAT_Q4_0, 32, 18, {0, -1}},   {"q4_1", FORMAT_Q4_1, 32, 20, {0, 2}},    {"q5_0", FORMAT_Q5_0, 32, 22, {0, -1}},
-    {"q5_1", FORMAT_Q5_1, 32, 24, {0, 2}},    {"q8_0", FORMAT_Q8_0, 32, 34, {0, -1}},   {"q4_k", FORMAT_Q4_K, 256, 144, {0, 2}},
-    {"q5_k", FORMAT_Q5_K, 256, 176, {0, 2}},  {"q6_k", FORMAT_Q6_K, 256, 210, {208, -1}}, {"mxfp4", FORMAT_MXFP4, 32, 17, {-1, -1}},
+    {"q4_0", FORMAT_Q4_0, 32, 18, {0, -1}, 8},   {"q4_1", FORMAT_Q4_1, 32, 20, {0, 2}},    {"q5_0", FORMAT_Q5_0, 32, 22, {0, -1}, 16},
+    {"q5_1", FORMAT_Q5_1, 32, 24, {0, 2}},    {"q8_0", FORMAT_Q8_0, 32, 34, {0, -1}, 128},   {"q4_k", FORMAT_Q4_K, 256, 144, {0, 2}},
+    {"q5_k", FORMAT_Q5_K, 256, 176, {0, 2}},  {"q6_k", FORMAT_Q6_K, 256, 210, {208, -1}, 32}, {"mxfp4", FORMAT_MXFP4, 32, 17, {-1, -1}, 12},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 static const struct kind *kind_of(int32_t format) {
@@ -90,13 +90,17 @@ static struct value *plane(int64_t *offset, int64_t width, int64_t element_bytes
   return v;
 }
 static void release(struct value *v) { free(v->scratch); free(v->scale); free(v); }
-/* whoever needs more than the columns that its own thread has just made waits */
+/* whoever needs more than the columns that its own thread has just made, in the same group of steps, waits */
 static struct step *then(struct program *p, enum step_kind kind, const struct value *a, const struct value *b, const struct value *out) {
   struct step *s = &p->step[p->steps++];
   const int whole_rows = kind == STEP_EMBED || kind == STEP_RMS_NORM || kind == STEP_LAYER_NORM || kind == STEP_TOP || kind == STEP_LOG_SUM_EXP;
   *s = (struct step){.kind = kind, .a = a, .b = b, .out = out, .columns = !whole_rows};
-  s->waits = kind == STEP_LINEAR || !s->columns || (p->steps > 1 && !s[-1].columns);
+  s->waits = kind == STEP_LINEAR || !s->columns || (p->steps > 1 && (!s[-1].columns || s[-1].out->width != out->width));
   return s;
+}
+static void then_round(struct program *p, const struct value *x, const struct value *out, int fine, int zero) {
+  struct step *s = then(p, STEP_QUANTISE, x, 0, out);
+  s->fine = fine, s->zero = zero;
 }
 static void run(const struct program *p, struct pool *pool, void *rows, int64_t count) {
   struct segment_call call = {pool, level, p->step, p->steps, rows, count};
@@ -113,7 +117,7 @@ static void say_linear(const struct kind *k, int fine) {
   numbers((float *)x->scratch, MOST_ROWS * IN, 0x1p-13f);
   for (int i = 0; i < IN; i++) ((float *)x->scratch)[3 * IN + i] = i % 32 ? 128.0f + 256.0f * (float)(i % 32) : 32512.0f; /* low bytes of -128 */
   struct program p = {.steps = 0};
-  if (k->block > 1) then(&p, STEP_QUANTISE, x, 0, whole)->fine = fine;
+  if (k->block > 1) then_round(&p, x, whole, fine, k->zero);
   struct step *s = then(&p, STEP_LINEAR, k->block > 1 ? whole : x, 0, y);
   s->weight = w, s->fine = fine;
   uint64_t hash = EMPTY;
@@ -153,7 +157,7 @@ static void say_row(const char *name, enum step_kind kind, int fine, const void 
   memcpy(x->scratch, a, (size_t)width * (kind == STEP_WIDEN ? 2 : 4));
   struct program p = {.steps = 0};
   struct step *s = then(&p, kind, x, z, y);
-  s->weight = (struct matrix){1, width, norm, FORMAT_F32, 0}, s->epsilon = 0x1p-17f, s->fine = fine;
+  s->weight = (struct matrix){1, width, norm, FORMAT_F32, 0}, s->epsilon = 0x1p-17f, s->fine = fine, s->zero = -1;
   run(&p, one, 0, 1);
   uint64_t hash = hashed(EMPTY, y->scratch, width * result_bytes);
   if (kind == STEP_QUANTISE) hash = hashed(hash, y->scale, width / 32 * (int64_t)sizeof(struct scale));
@@ -208,7 +212,7 @@ static void say_exponential(void) {
 /* a layer's end and the next one's beginning, planes as in a model, and the whole rows hashed */
 static void linear_step(struct program *p, int32_t format, int fine, const struct value *x, const struct value *out) {
   struct value *whole = scratch(x->width);
-  then(p, STEP_QUANTISE, x, 0, whole)->fine = fine;
+  then_round(p, x, whole, fine, kind_of(format)->zero);
   struct step *s = then(p, STEP_LINEAR, whole, 0, out);
   s->weight = weights(format, out->width, x->width, three), s->fine = fine;
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import Running, twofold
-from fabric import Answer, Fabric, answer, attached, fabric, generation
+from replicas import Answer, Fabric, answer, attached, fabric, generation
 
 from twofold.errors import Unreachable
 from twofold.memory import map_file

@@ -31,11 +31,11 @@ def granted(people: People, *options: str, name: str = "laptop") -> str:
     return finished.text.strip()
 
 
-@pytest.fixture
-def guarded(people: People, tiny: Path) -> Iterator[tuple[str, Running]]:
+@pytest.fixture(params=["tcp", "tls"])
+def guarded(request: pytest.FixtureRequest, people: People, tiny: Path) -> Iterator[tuple[str, Running]]:
     """The address of a weight processor of `tiny` that asks for tokens, and its process."""
     granted(people, name="first")
-    flags = ("--listen", "tcp://127.0.0.1:0", "--tokens")
+    flags = ("--listen", f"{request.param}://127.0.0.1:0", "--tokens")
     with start("weights", tiny, *flags, environment=people.server) as running:
         yield running.wait_output(b"\n").decode().split()[1], running
 
@@ -48,8 +48,10 @@ def test_who_has_joined_gets_the_answer_that_the_model_gives_until_the_token_is_
     people: People, guarded: tuple[str, Running], tiny: Path
 ) -> None:
     url, _ = guarded
-    refused(run(people, url), LINK_ERROR, "this address asks for a token", "twofold keys grant", "twofold join LINK")
-    link = granted(people, "--host", url.removeprefix("tcp://"), "--rows", "8", "--model", str(tiny))
+    refusal = run(people, url)
+    assert "twofold keys grant" in refusal.complaint  # the processor's words over TCP, our own over TLS
+    assert "twofold join LINK" in refusal.complaint
+    link = granted(people, "--host", url.partition("://")[2], "--rows", "8", "--model", str(tiny))
     joined = twofold("join", "-", stdin=link.encode(), environment=people.client)
     assert joined.code == 0
     alone = twofold("run", str(tiny), "hello", "--max-tokens", "4", "--json")
@@ -60,12 +62,30 @@ def test_who_has_joined_gets_the_answer_that_the_model_gives_until_the_token_is_
 
 def test_a_processor_says_no_secret(people: People, guarded: tuple[str, Running]) -> None:
     url, running = guarded
-    link = granted(people, "--host", url.removeprefix("tcp://"))
+    link = granted(people, "--host", url.partition("://")[2])
     twofold("join", link, environment=people.client)
     assert run(people, url).code == 0
     assert link[-20:] not in running.errors()
     grants = Path(people.server["XDG_CONFIG_HOME"], "twofold", "keys", "grants.json").read_text()
     assert link[-20:] not in grants
+
+
+@pytest.mark.parametrize("guarded", ["tls"], indirect=True)
+def test_a_join_link_in_the_environment_needs_no_joining(people: People, guarded: tuple[str, Running]) -> None:
+    link = granted(people, "--host", guarded[0].partition("://")[2])
+    environment = {**people.client, "TWOFOLD_WEIGHTS": link}
+    finished = twofold("run", "hello", "--max-tokens", "4", "--json", environment=environment)
+    assert finished.code == 0, finished.errors
+    assert link[-20:] not in finished.errors + finished.text
+
+
+@pytest.mark.parametrize("guarded", ["tls"], indirect=True)
+def test_a_host_with_another_certificate_is_refused(people: People, guarded: tuple[str, Running]) -> None:
+    impostor = {"XDG_CONFIG_HOME": people.server["XDG_CONFIG_HOME"] + "-other"}
+    place = guarded[0].partition("://")[2]
+    link = twofold("keys", "grant", "laptop", "--host", place, environment=impostor).text.strip()
+    twofold("join", link, environment=people.client)
+    refused(run(people, guarded[0]), LINK_ERROR, "is not the host that was joined", "the join link said")
 
 
 def test_asking_for_tokens_that_nobody_has_is_refused(people: People, tiny: Path) -> None:

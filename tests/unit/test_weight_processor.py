@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toy_processor import BLOCK, DIGEST, FAIL, Asker, ToyService, connect, serving
 
-from twofold.errors import DeadlinePassed, ModelError, ProcessorLost, Refused, TwofoldError
-from twofold.link import listen
+from twofold.errors import DeadlinePassed, DeviceError, ModelError, ProcessorLost, Refused, TwofoldError
+from twofold.link import listen, tcp
 from twofold.link.port import native_layout
-from twofold.processor.weight import WeightProcessor
+from twofold.processor.weight import STRANGERS, WeightProcessor
 from twofold.units import Seconds
 from twofold.wire.frame import CALL, CONTROL, HEADER_BYTES, REPLY, Header, check_sum, pack, unpack
 from twofold.wire.message import AskTokenizer, Failed, Hello, Message, Ping, Welcome, decode, encode
@@ -319,6 +319,63 @@ def test_one_connection_more_than_the_limit_is_refused_and_a_freed_place_is_used
         for connection in held:
             connection.close()
         connect(processor.urls[0]).close()
+
+
+def test_a_reply_that_is_sent_to_a_server_is_not_worked_on() -> None:
+    service = ToyService()
+    with serving("tcp://127.0.0.1:0", service) as processor, raw(processor.urls[0]) as sock:
+        sock.sendall(hello(processor.urls[0]))
+        message_from(sock)
+        logits = bytes(4 * 4096)
+        sock.sendall(pack(Header(REPLY, PREFIX, 1, 1, 1, 0, len(logits)), [logits]) + logits)
+        answer = last_word(sock)
+        assert answer is not None
+        assert "came to the side that sends them" in answer.message
+        assert service.calls == 0
+
+
+def test_strangers_who_say_nothing_do_not_keep_others_out(url: str) -> None:
+    with serving(url, ToyService(), connections=1024) as processor, contextlib.ExitStack() as stack:
+        good = stack.enter_context(connected(processor.urls[0]))
+        silent = []
+        for _ in range(STRANGERS + 20):
+            silent.append(stack.enter_context(raw(processor.urls[0])))
+            assert still_serves(good)  # so that it is accepted before the next comes
+        with connected(processor.urls[0]) as newcomer:
+            assert still_serves(newcomer)
+        answer = last_word(silent[0])
+        assert answer is not None
+        assert "before this client said Hello" in answer.message
+
+
+def test_who_asks_again_before_reading_the_answer_is_told_to_go() -> None:
+    with serving("tcp://127.0.0.1:0", ToyService()) as processor, raw(processor.urls[0]) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.sendall(hello(processor.urls[0]))
+        message_from(sock)
+        question = control(AskTokenizer())
+        with contextlib.suppress(ConnectionError):
+            for _ in range(200):
+                sock.sendall(question)
+        with connected(processor.urls[0]) as good:
+            assert still_serves(good)
+
+
+def test_a_processor_that_is_out_of_files_serves_on_and_lets_others_in_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = []
+
+    def full(sock: socket.socket) -> None:
+        refused.append(sock)
+        raise DeviceError("too many open files to accept a connection; raise the limit (ulimit -n)")
+
+    with serving("tcp://127.0.0.1:0", ToyService()) as processor, connected(processor.urls[0]) as good:
+        with monkeypatch.context() as patch:
+            patch.setattr(tcp, "accepted", full)
+            with raw(processor.urls[0]):
+                while not refused:
+                    assert still_serves(good)
+        connect(processor.urls[0]).close()
+        assert still_serves(good)
 
 
 def test_stop_leaves_no_thread_and_no_descriptor(url: str) -> None:

@@ -184,20 +184,30 @@ class Watched:
         self.manifest, self.layout = connection.manifest, connection.layout
         self.held, self.peer = connection.held, connection.peer
         self.ask, self.close, self.begin = connection.ask, connection.close, connection.begin
-        self.interrupt = connection.interrupt
+        self.interrupt, self.port = connection.interrupt, connection.port
 
     def finish(self) -> Nanoseconds:
         """As the connection's; ProcessorLost also says how the child ended."""
-        try:
+        with self._said():
             return self._connection.finish()
+
+    def resume(self, segment: int, count: int, deadline: Seconds, what: int) -> Nanoseconds:
+        """As `finish`."""
+        with self._said():
+            return self._connection.resume(segment, count, deadline, what)
+
+    def call(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
+        """As `finish`."""
+        with self._said():
+            return self._connection.call(rows, segment, count, deadline)
+
+    @contextlib.contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
         except ProcessorLost as error:
             how = self._child.died()
             raise ProcessorLost(f"{error}: the process was {how}" if how else str(error)) from error
-
-    def call(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
-        """`begin` and `finish`."""
-        self.begin(rows, segment, count, deadline)
-        return self.finish()
 
 
 def _digest(model: str | None) -> str | None:

@@ -10,6 +10,7 @@ they fail there.
 A call that fails leaves the rows as they were, so making it again elsewhere changes no bit.
 """
 
+import ctypes
 import random
 import time
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class Caller:
         self._map: MemoryMap = attachments.map
         self._own: dict[str, Lent] = {}  # a connection to each replica
         self._only: dict[int, Lent] = {}  # of segments that no second replica can be called for
+        self._ports: ctypes.Array[ctypes.c_void_p] | None = None  # of those, in order
         self._pending: Pending | None = None
         self._lent: Lent | None = None
         self._spent_ns = 0
@@ -65,8 +67,18 @@ class Caller:
 
     def __call__(self, segment: int, count: int) -> None:
         """Run `segment` on the first `count` of the lane's rows."""
-        self.begin(self.rows, segment, count)
-        self.finish()
+        lent = self._only.get(segment) if self.attachments.map is self._map else None
+        if lent is None or self._pending is not None:
+            self.begin(self.rows, segment, count)
+            self.finish()
+            return
+        start = time.perf_counter_ns()
+        try:
+            worked = lent.connection.call(self.rows, segment, count, self.deadline)
+        except TwofoldError as error:
+            self._again(Pending(self.rows, segment, count, time.monotonic()), lent, error)
+            return
+        self.account(1, worked, time.perf_counter_ns() - start)
 
     def begin(self, rows: Rows, segment: int, count: int) -> None:
         """Begin a call; the rows are to be left alone until `finish`. Errors as there."""
@@ -98,16 +110,51 @@ class Caller:
             self._abandon()
             raise
         self._pending = None
-        self.weights_ns += worked
-        self.link_ns += max(0, self._spent_ns + time.perf_counter_ns() - start - worked)
-        self.calls += 1
+        self.account(1, worked, self._spent_ns + time.perf_counter_ns() - start)
+
+    def ports(self, segments: int) -> int | None:
+        """Address of the ports that calls of the first so many segments go to; None if they are not known, or many."""
+        if self.attachments.map is not self._map:
+            self._reread()
+        if self._ports is None and len(self._only) >= segments:
+            found = [self._only[s].connection.port(self.rows) if s in self._only else None for s in range(segments)]
+            if None not in found:
+                self._ports = (ctypes.c_void_p * segments)(*found)
+        return ctypes.addressof(self._ports) if self._ports is not None else None
+
+    def resume(self, segment: int, count: int, what: int) -> None:
+        """A call begun through `ports` came to `what`: wait for its answer, or make it again elsewhere."""
+        lent, start = self._only[segment], time.perf_counter_ns()
+        try:
+            worked = lent.connection.resume(segment, count, self.deadline, what)
+        except TwofoldError as error:
+            self._again(Pending(self.rows, segment, count, time.monotonic()), lent, error)
+            return
+        self.account(1, worked, time.perf_counter_ns() - start)
+
+    def account(self, calls: int, worked_ns: int, spent_ns: int) -> None:
+        """So many calls took `spent_ns`, of which weight memory worked `worked_ns`."""
+        self.weights_ns += worked_ns
+        self.link_ns += max(0, spent_ns - worked_ns)
+        self.calls += calls
+
+    def _again(self, pending: Pending, lent: Lent, error: TwofoldError) -> None:
+        """The only replica failed: go on as for any call."""
+        self._pending, self._lent, self._spent_ns = pending, lent, 0
+        try:
+            self._failed(pending, lent, error)
+            self._send(pending)
+        except BaseException:
+            self._abandon()
+            raise
+        self.finish()
 
     def close(self) -> None:
         """Close this lane's connections; a second time is nothing."""
         for lent in self._own.values():
             lent.attachment.drop(lent)
         self._own.clear()
-        self._only.clear()
+        self._forget_only()
 
     def _send(self, pending: Pending) -> None:
         """Send the call to whoever comes first of those that do not fail."""
@@ -149,7 +196,7 @@ class Caller:
         if isinstance(error, DeadlinePassed):
             self._learn(pending, lent.attachment)
         del self._own[lent.attachment.url]
-        self._only.clear()
+        self._forget_only()
         lent.attachment.drop(lent)
         self._blame(pending, lent.attachment, error)
 
@@ -169,7 +216,7 @@ class Caller:
         if self._lent is not None:
             lent, self._lent = self._lent, None
             self._own.pop(lent.attachment.url, None)
-            self._only.clear()
+            self._forget_only()
             lent.attachment.drop(lent)
 
     def _choose(self, pending: Pending) -> tuple[Lent, Seconds]:
@@ -194,10 +241,15 @@ class Caller:
                     self._only[pending.segment] = lent
                 return lent, patience
 
+    def _forget_only(self) -> None:
+        """Nothing is known of who is the only one any more."""
+        self._only.clear()
+        self._ports = None
+
     def _reread(self) -> None:
         """The map has changed: so may have who holds what, and which connections are alive."""
         self._map = self.attachments.map
-        self._only.clear()
+        self._forget_only()
         for url, lent in list(self._own.items()):
             if not lent.current:
                 del self._own[url]

@@ -7,6 +7,7 @@ import numpy as np
 
 from twofold.engine.caller import Caller
 from twofold.engine.step import step
+from twofold.engine.walk import Walk
 from twofold.errors import RequestError
 from twofold.kernels.arithmetic import F32
 from twofold.memory.context import ContextMemory
@@ -28,7 +29,13 @@ class Engine:
         self.manifest = context.manifest
         self.rows = weights.rows
         self.chunk = min(context.rows, self.rows.layout.rows)
-        self.context_ns = 0
+        self._walk = Walk(weights, context)
+        self._context_ns = 0
+
+    @property
+    def context_ns(self) -> int:
+        """Time that context memory worked."""
+        return self._context_ns + self._walk.context_ns
 
     def open(self) -> Session:
         """A new session."""
@@ -76,10 +83,11 @@ class Engine:
         count = sum(length for _, length in places)
         self.context.place(places)
         self.rows["ids"][:count, 0] = np.concatenate([np.asarray(tokens, np.int32) for _, tokens in parts])
-        step(self.weights, self._attend, self.rows, len(self.manifest.layers), count, wanted)
+        first = self._walk(count)
+        step(self.weights, self._attend, self.rows, len(self.manifest.layers), count, wanted, first=first)
         self.context.advance(places)
 
     def _attend(self, layer: int, count: int) -> None:
         start = time.perf_counter_ns()
         self.context.attend(layer, self.rows, count)
-        self.context_ns += time.perf_counter_ns() - start
+        self._context_ns += time.perf_counter_ns() - start

@@ -1,12 +1,12 @@
 """The step: how a token passes through the model. The heart of Twofold.
 
-    rows = weights(segment 0, token ids)
     for each layer:
+        rows     = weights(segment layer, token ids, or attended and carry)
         attended = context(layer, rows)
-        rows     = weights(segment layer + 1, attended, carry)
-    logits = rows
+    logits = weights(last segment, attended, carry)
 
-`weights` and `context` are arguments: this loop does not know where either memory lives.
+`weights` and `context` are arguments: this loop does not know where either memory lives. `walk.py` has the same loop in
+one native call.
 """
 
 from typing import Protocol
@@ -28,17 +28,17 @@ class Context(Protocol):
         """Rotate, append and attend the first `count` rows: planes q, k, v → attended."""
 
 
-def step(weights: Weights, context: Context, rows: Rows, layers: int, count: int, wanted: int) -> None:
-    """Pass the first `count` rows (plane ids) through the model.
+def step(
+    weights: Weights, context: Context, rows: Rows, layers: int, count: int, wanted: int, *, first: int = 0
+) -> None:
+    """Pass the first `count` rows (plane ids) through the model, from layer `first` on.
 
     Leaves in plane logits, first row first, those of the last `wanted` rows. What a row leaves in context
     memory is complete after the last layer's context call, so rows whose logits nobody wants stop there.
     """
-    weights(0, count)
-    for layer in range(layers):
+    for layer in range(first, layers):
+        weights(layer, count)
         context(layer, count)
-        if layer + 1 < layers:
-            weights(layer + 1, count)
     if wanted:
         rows.keep(layers, count - wanted, count)
         weights(layers, wanted)

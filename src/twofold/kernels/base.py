@@ -68,6 +68,9 @@ class ContextKernels(Protocol):
     def attend(self, layer: int, rows: Rows, count: int) -> None:
         """Rotate and append the first `count` placed rows, then attend: planes q, k, v → attended."""
 
+    def layers(self, rows: Rows, count: int) -> int | None:
+        """Address of the native calls that do the same for each layer (`native/walk.c`); None if there are none."""
+
     def close(self) -> None:
         """Give the memory back; no call may follow."""
 

@@ -57,7 +57,7 @@ class StepStruct(ctypes.Structure):
         ("epsilon", c_float),
         ("fine", c_int32),
         ("columns", c_int32),
-        ("reserved", c_int32),
+        ("zero", c_int32),
     )
 
 

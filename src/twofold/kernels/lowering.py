@@ -4,17 +4,20 @@ A quantised linear needs its input rounded to int8 first; an f16 plane is widene
 the way out.
 
 Threads share a step out by columns of what it makes; those that need whole rows (`WHOLE_ROWS`), and what
-follows them, by rows. A step `waits` (all threads meet) when it needs what another thread may have made or may
-still be reading: so a linear, which reads all columns of all rows, waits for its input, while the steps after a
-linear go on with the columns that their own thread has just made.
+follows them, by rows. Neighbouring steps by columns of one width are a group: whoever takes some columns does all
+steps of the group on them. A step `waits` (all threads meet) when it needs what another thread may have made or may
+still be reading: so a linear, which reads all columns of all rows, waits for its input, while the steps after it in
+its group go on with the columns that their own thread has just made.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import NamedTuple
 
 from twofold.errors import InternalError
 from twofold.kernels.binding import Step
+from twofold.model.format import Format
 from twofold.model.operations import (
     Add,
     Bias,
@@ -43,14 +46,25 @@ class Share(Enum):
     ALL = "all of it"
 
 
+class Part(NamedTuple):
+    """A share, and of columns the group of steps: in another group the same columns may be another thread's."""
+
+    share: Share
+    group: int = 0
+
+
 @dataclass(frozen=True)
 class Buffer:
-    """A value: a plane of the rows (`plane` set), or scratch: `width` f32 a row, or integers of `bits`."""
+    """A value: a plane of the rows (`plane` set), or scratch: `width` f32 a row, or integers of `bits`.
+
+    Integers carry what a product with weights of this zero point starts at.
+    """
 
     name: str
     width: int
     plane: str | None = None
     bits: int = 0
+    zero_point: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,15 +88,16 @@ class LoweredStep:
 
 @dataclass
 class Lowering:
-    """Walks one segment; `shape(name)` tells a tensor's (rows, width) and whether it is quantised."""
+    """Walks one segment; `shape(name)` tells a tensor's (rows, width) and format."""
 
     segment: Segment
-    shape: Callable[[str], tuple[int, int, bool]]
+    shape: Callable[[str], tuple[int, int, Format]]
     steps: list[LoweredStep] = field(default_factory=list)
     _values: dict[str, Buffer] = field(default_factory=dict)
-    _rounded: dict[tuple[str, int], Buffer] = field(default_factory=dict)
-    _written: dict[str, Share] = field(default_factory=dict)  # since the last meeting: buffer → how it was shared out
-    _read: dict[str, set[Share]] = field(default_factory=dict)
+    _rounded: dict[tuple[str, int, int], Buffer] = field(default_factory=dict)
+    _written: dict[str, Part] = field(default_factory=dict)  # since the last meeting: buffer → how it was shared out
+    _read: dict[str, set[Part]] = field(default_factory=dict)
+    _group: int = 0
 
     def run(self) -> list[LoweredStep]:
         """The steps of the segment."""
@@ -93,19 +108,14 @@ class Lowering:
                 self._emit(LoweredStep(Step.WIDEN, buffer, wide))
                 buffer = wide
             self._values[plane.name] = buffer
-        direct = {plane.name for plane in self.segment.cut.gives if plane.dtype != "f16"}
+        halves = {plane.name for plane in self.segment.cut.gives if plane.dtype == "f16"}
         for index, operation in enumerate(self.segment.operations):
             last = all(later.out != operation.out for later in self.segment.operations[index + 1 :])
-            self._lower(operation, plane=operation.out if last and operation.out in direct else None)
-        for plane in self.segment.cut.gives:
-            if plane.dtype == "f16":
-                self._emit(
-                    LoweredStep(
-                        Step.NARROW,
-                        self._values[plane.name],
-                        Buffer(plane.name, plane.width, plane=plane.name),
-                    )
-                )
+            given = last and any(operation.out == plane.name for plane in self.segment.cut.gives)
+            self._lower(operation, plane=operation.out if given and operation.out not in halves else None)
+            if given and operation.out in halves:
+                wide = self._values[operation.out]
+                self._emit(LoweredStep(Step.NARROW, wide, Buffer(operation.out, wide.width, plane=operation.out)))
         return self.steps
 
     def _lower(self, operation: WeightOperation, plane: str | None) -> None:
@@ -128,13 +138,13 @@ class Lowering:
                     epsilon=0.0 if isinstance(operation, Bias) else operation.epsilon,
                 )
             case Linear():
-                rows, width, quantised = self.shape(operation.weight)
+                rows, width, stored = self.shape(operation.weight)
                 x = self._values[operation.x]
                 if x.width != width:
                     raise InternalError(f"{operation.weight} takes {width} columns, {operation.x} has {x.width}")
                 step = LoweredStep(
                     Step.LINEAR,
-                    self._round(operation.x, operation.activation_bits) if quantised else x,
+                    self._round(operation.x, operation.activation_bits, stored.zero_point) if stored.block > 1 else x,
                     Buffer(operation.out, rows, plane),
                     weight=operation.weight,
                 )
@@ -153,8 +163,7 @@ class Lowering:
                 step = self._head(operation, plane)
         self._emit(step)
         self._values[operation.out] = step.out
-        for bits in (8, 16):
-            self._rounded.pop((operation.out, bits), None)
+        self._rounded = {key: buffer for key, buffer in self._rounded.items() if key[0] != operation.out}
 
     def _head(self, operation: Top | Gather | LogSumExp, plane: str | None) -> LoweredStep:
         x = self._values[operation.x]
@@ -167,36 +176,48 @@ class Lowering:
             case LogSumExp():
                 return LoweredStep(Step.LOG_SUM_EXP, x, Buffer(operation.out, 1, plane))
 
-    def _round(self, name: str, bits: int) -> Buffer:
-        """The value as integers, rounded once for all who read it."""
-        key = (name, bits)
+    def _round(self, name: str, bits: int, zero_point: int) -> Buffer:
+        """The value as integers, rounded once for all whose weights have this zero point."""
+        key = (name, bits, zero_point)
         if key not in self._rounded:
             x = self._values[name]
-            self._rounded[key] = Buffer(f"{name} int{bits}", x.width, bits=bits)
+            self._rounded[key] = Buffer(f"{name} int{bits} {zero_point}", x.width, bits=bits, zero_point=zero_point)
             self._emit(LoweredStep(Step.QUANTISE, x, self._rounded[key]))
         return self._rounded[key]
 
     def _emit(self, step: LoweredStep) -> None:
         reads = [buffer.name for buffer in (step.a, step.b) if buffer]
         share = self._share(step.kind, reads)
-        reading = Share.ALL if step.kind is Step.LINEAR else share
-        out = step.out.name
-        waits = (
-            any(self._written.get(name, reading) is not reading for name in reads)
-            or self._written.get(out, share) is not share
-            or bool(self._read.get(out, set()) - {share})
-        )
+        before = self.steps[-1] if self.steps else None
+        joins = share is Share.COLUMNS and before is not None and before.columns and before.out.width == step.out.width
+        waits = not self._goes_on(step, reads, self._part(share, new=not joins))
         if waits:
             self._written.clear()
             self._read.clear()
-        self._written[out] = share
+        part = self._part(share, new=waits or not joins)
+        self._group = max(self._group, part.group)
+        self._written[step.out.name] = part
         for name in reads:
-            self._read.setdefault(name, set()).add(reading)
+            self._read.setdefault(name, set()).add(Part(Share.ALL) if step.kind is Step.LINEAR else part)
         self.steps.append(replace(step, columns=share is Share.COLUMNS, waits=waits))
+
+    def _part(self, share: Share, *, new: bool) -> Part:
+        """Columns belong to the group under way or to a new one."""
+        return Part(share, self._group + new) if share is Share.COLUMNS else Part(share)
+
+    def _goes_on(self, step: LoweredStep, reads: list[str], part: Part) -> bool:
+        """Whether each thread made all that it needs and nobody still reads what it overwrites."""
+        reading = Part(Share.ALL) if step.kind is Step.LINEAR else part
+        out = step.out.name
+        return (
+            all(self._written.get(name, reading) == reading for name in reads)
+            and self._written.get(out, part) == part
+            and self._read.get(out, set()) <= {part}
+        )
 
     def _share(self, kind: Step, reads: list[str]) -> Share:
         """How a step is shared out: as what it reads was, where both ways are possible."""
         if kind in WHOLE_ROWS:
             return Share.ROWS
-        made = {self._written[name] for name in reads if name in self._written}
+        made = {self._written[name].share for name in reads if name in self._written}
         return Share.ROWS if kind is not Step.LINEAR and made == {Share.ROWS} else Share.COLUMNS

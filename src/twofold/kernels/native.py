@@ -32,6 +32,7 @@ from twofold.kernels.lowering import Buffer, LoweredStep, Lowering
 from twofold.kernels.packed_file import PackedCache, PackedFile
 from twofold.kernels.packing import Arena, Packer, Place, named_tensors, packed_bytes, plan
 from twofold.model.checkpoint import Tensor, Tensors
+from twofold.model.format import Format
 from twofold.model.manifest import Manifest, Model
 from twofold.model.operations import Rotary
 from twofold.wire.rows import Layout, Rows
@@ -175,9 +176,9 @@ class NativeWeights:
         self._calls.clear()
 
     def _prepare(self, model: Model, index: int) -> tuple[SegmentCall, int]:
-        def shape(name: str) -> tuple[int, int, bool]:
+        def shape(name: str) -> tuple[int, int, Format]:
             tensor = self._tensors[name]
-            return tensor.rows, tensor.width, tensor.format.block > 1
+            return tensor.rows, tensor.width, tensor.format
 
         lowered = Lowering(model.segments[index], shape).run()
         steps = (StepStruct * len(lowered))(*(self._step(step) for step in lowered))
@@ -189,7 +190,8 @@ class NativeWeights:
         a, out = self._value(step.a), self._value(step.out)
         b = self._value(step.b) if step.b else None
         matrix = self._matrices[step.weight] if step.weight else MatrixStruct()
-        return StepStruct(step.kind, step.waits, a, b, out, matrix, step.epsilon, step.fine, step.columns)
+        zero = step.out.zero_point
+        return StepStruct(step.kind, step.waits, a, b, out, matrix, step.epsilon, step.fine, step.columns, zero)
 
     def _value(self, buffer: Buffer) -> int:
         key = f"{buffer.plane is not None}:{buffer.name}:{buffer.width}"
@@ -243,6 +245,7 @@ class NativeContext:
         widest = max((a.heads * a.head_dim for a in manifest.layers), default=1)
         self._rotated = np.zeros((rows, widest), np.float32)
         self._calls: dict[int, list[tuple[ContextCall, AttendCall, int]]] = {}
+        self._walked: dict[int, tuple[ctypes.Array[ctypes.c_void_p], int]] = {}  # by rows: all calls, of so many rows
 
     def _scratch_needed(self, chunks: int) -> int:
         """Floats that any layer needs while a session of `chunks` chunks is shared over the threads."""
@@ -266,11 +269,23 @@ class NativeContext:
         calls = self._calls.get(rows.address) or self._prepare(rows)
         _, attend, address = calls[layer]
         attend.count = count
+        self._walked.pop(rows.address, None)
         self._native.functions.context(address)
+
+    def layers(self, rows: Rows, count: int) -> int | None:
+        """The native calls of all layers (`ContextKernels.layers`)."""
+        calls = self._calls.get(rows.address) or self._prepare(rows)
+        if self._walked.get(rows.address, (None, 0))[1] != count:
+            for _, attend, _ in calls:
+                attend.count = count
+            addresses = (ctypes.c_void_p * len(calls))(*(address for _, _, address in calls))
+            self._walked[rows.address] = (addresses, count)
+        return ctypes.addressof(self._walked[rows.address][0])
 
     def close(self) -> None:
         """Drop the pointers; the pool is the caller's."""
         self._calls.clear()
+        self._walked.clear()
 
     def _prepare(self, rows: Rows) -> list[tuple[ContextCall, AttendCall, int]]:
         calls = []

@@ -119,6 +119,10 @@ class ReferenceContext:
         """Say what the rows of the next step are."""
         self._positions, self._tables = list(positions), list(tables)
 
+    def layers(self, rows: Rows, count: int) -> int | None:
+        """There are no native calls (`ContextKernels.layers`)."""
+        return None
+
     def attend(self, layer: int, rows: Rows, count: int) -> None:
         """Rotate, append, attend: planes q, k, v → attended."""
         what = self._layers[layer]

@@ -51,6 +51,12 @@ class Connection(Protocol):
     def call(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
         """`begin` and `finish`."""
 
+    def port(self, rows: Rows) -> int | None:
+        """Address of the native port that calls of `rows` can be made at (`native/walk.c`); None if there is none."""
+
+    def resume(self, segment: int, count: int, deadline: Seconds, what: int) -> Nanoseconds:
+        """`finish` for a call begun at `port`, which came to `what` there."""
+
     def ask(self, message: Message, deadline: Seconds) -> Message:
         """The answer to a message; errors as for `finish`."""
 

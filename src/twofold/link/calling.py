@@ -6,7 +6,7 @@ from typing import NoReturn
 from twofold.errors import DeadlinePassed, FrameError, InternalError, ProcessorLost
 from twofold.link.base import check_call, time_left
 from twofold.link.greet import ask, checked
-from twofold.link.port import Port, What, native_layout
+from twofold.link.port import Kind, Port, What, native_layout
 from twofold.link.stream import MessageStream
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.message import Failed, Message, Welcome, error_of
@@ -43,12 +43,29 @@ class PortConnection:
     def call(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
         """`begin` and `finish`."""
         nanoseconds = self._prepare(rows, segment, count, deadline)
-        slice_ns = min(nanoseconds, SLICE_NS)
+        slice_ns = SLICE_NS if nanoseconds > SLICE_NS else nanoseconds
         what = self._port.call(rows, self._native, segment, count, nanoseconds, slice_ns)
         if what == _CALL:
             self._begun = None
             return self._port.worked
         return self._finish(what)
+
+    def port(self, rows: Rows) -> int | None:
+        """Where calls of `rows` can be made natively (`Connection.port`)."""
+        if not self._open or self._port.kind == Kind.FED:
+            return None
+        self._adopt(rows)
+        return self._port.address
+
+    def resume(self, segment: int, count: int, deadline: Seconds, what: int) -> Nanoseconds:
+        """Go on with a call that was begun at `port` and came to `what` (`Connection.resume`)."""
+        self._begun = (segment, count, time.monotonic_ns() + int(deadline * 1e9))
+        return self._finish(what)
+
+    def _adopt(self, rows: Rows) -> None:
+        """Calls are of `rows` now."""
+        if rows is not self._rows:
+            self._rows, self._native = rows, native_layout(rows.layout)
 
     def _prepare(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> int:
         """Check a call and take note of it; the nanoseconds that it has."""
@@ -56,8 +73,7 @@ class PortConnection:
             raise ProcessorLost(f"{self.peer}: the link was closed after an earlier failure")
         check_call(segment, count, self.layout, self.held, self.peer)
         nanoseconds = int(time_left(deadline, self.peer) * 1e9)
-        if rows is not self._rows:
-            self._rows, self._native = rows, native_layout(rows.layout)
+        self._adopt(rows)
         self._begun = (segment, count, time.monotonic_ns() + nanoseconds)
         return nanoseconds
 

@@ -24,7 +24,7 @@ class SocketChannel:
         sock.setblocking(False)
         self.peer = peer
         self._socket = sock
-        self.port = Port(self.kind, room(REQUEST_BYTES), room(0), sock.fileno())
+        self.port = Port(self.kind, room(REQUEST_BYTES), room(0), sock.fileno(), serves=True)
         self.calls = self.port
         self._outbox: list[memoryview] = []  # of messages that have not left
 

@@ -42,6 +42,14 @@ class InprocConnection:
         self.begin(rows, segment, count, deadline)
         return self.finish()
 
+    def port(self, rows: Rows) -> int | None:
+        """There is none (`Connection.port`)."""
+        return None
+
+    def resume(self, segment: int, count: int, deadline: Seconds, what: int) -> Nanoseconds:
+        """Nothing can be begun elsewhere."""
+        raise InternalError("no call was begun")
+
     def ask(self, message: Message, deadline: Seconds) -> Message:
         """The answer to a message (`Connection.ask`)."""
         service = self._open()

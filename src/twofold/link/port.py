@@ -8,6 +8,7 @@ FED      Python moves the bytes (tls://, ws://); the rest is as for a socket
 import ctypes
 import enum
 import functools
+import mmap
 import os
 import weakref
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import numpy as np
 from twofold.errors import FrameError, InternalError, LinkError, ProcessorLost
 from twofold.native import library
 from twofold.units import Nanoseconds
-from twofold.wire.frame import CONTROL, HEADER_BYTES, Header, check_planes, check_sum, unpack
+from twofold.wire.frame import CALL, CONTROL, HEADER_BYTES, Header, check_planes, check_sum, unpack
 from twofold.wire.message import Message, decode
 from twofold.wire.rows import Layout, Rows
 
@@ -87,7 +88,7 @@ class _Port(ctypes.Structure):
         ("sequence", ctypes.c_uint64),
         ("calm", ctypes.c_int64 * 2),
         ("bell", ctypes.c_int32),
-        ("unused", ctypes.c_int32),
+        ("serves", ctypes.c_int32),
         ("seen", ctypes.c_uint32),
         ("fault", ctypes.c_uint32),
         ("call", ctypes.c_uint8 * HEADER_BYTES),
@@ -123,11 +124,13 @@ def native_layout(layout: Layout) -> _Layout:
 class Port:
     """One end. Keeps the memory of its frames; `descriptor` stays the caller's."""
 
-    def __init__(self, kind: Kind, inward: memoryview, outward: memoryview, descriptor: int = -1) -> None:
-        """`inward`, `outward`: memory for one frame that arrives and one that leaves."""
+    def __init__(
+        self, kind: Kind, inward: memoryview, outward: memoryview, descriptor: int = -1, *, serves: bool = False
+    ) -> None:
+        """`inward`, `outward`: memory for one frame that arrives and one that leaves. `serves`: calls arrive here."""
         self._functions = _functions()
         self.kind = kind
-        self._raw = _Port(kind=kind, descriptor=descriptor, bell=-1)
+        self._raw = _Port(kind=kind, descriptor=descriptor, bell=-1, serves=serves)
         self._worked = ctypes.c_uint64()
         self._expected: Layout | None = None
         self._layout: _Layout | None = None
@@ -257,6 +260,8 @@ class Port:
                 if self._expected is None:
                     return "the handshake comes first, then calls; nothing else is taken here"
                 check_planes(header, self._expected)
+                if (header.kind == CALL) != bool(self._raw.serves):
+                    return f"a {header.kind_name} came to the side that sends them"
         except FrameError as error:
             return str(error)
         match self._raw.fault:
@@ -269,8 +274,8 @@ class Port:
 
 
 def room(payload_bytes: int) -> memoryview:
-    """New memory for one frame; the system gives it page by page as it is used."""
-    return memoryview(np.zeros(HEADER_BYTES + payload_bytes, np.uint8)).cast("B")  # type: ignore[arg-type]
+    """New memory for one frame; the system gives it page by page as it is used, and gets it back at once after."""
+    return memoryview(mmap.mmap(-1, HEADER_BYTES + payload_bytes))
 
 
 def _address(memory: memoryview) -> int:

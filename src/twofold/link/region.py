@@ -55,7 +55,7 @@ class Region:
 
     def serving(self, bell: int) -> Port:
         """The server's port, woken by the eventfd `bell`."""
-        port = Port(Kind.SHARED, self._call, self._reply)
+        port = Port(Kind.SHARED, self._call, self._reply, serves=True)
         port.share(self._page, mine=_CALLS, theirs=_REPLIES, bell=bell)
         port.expect(self._layout)
         return port

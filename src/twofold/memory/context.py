@@ -77,6 +77,10 @@ class ContextMemory:
         """Rotate, append and attend the first `count` placed rows: planes q, k, v → attended."""
         self._kernels.attend(layer, rows, count)
 
+    def native_layers(self, rows: Rows, count: int) -> int | None:
+        """Where the native calls are that attend the first `count` placed rows, layer by layer; None if nowhere."""
+        return self._kernels.layers(rows, count)
+
     def advance(self, sessions: Sequence[tuple[int, int]]) -> None:
         """The step ended well: each session is `count` positions longer."""
         for session, count in sessions:

@@ -15,6 +15,7 @@ class Format:
     ggml_id: int
     block: int  # elements
     block_bytes: int
+    zero_point: int = 0  # kept integers are this much above their values; of the K formats only where no offset does it
 
     def size_bytes(self, elements: int) -> int:
         """Bytes of `elements` elements; `elements` must be a multiple of `block`."""
@@ -24,15 +25,15 @@ class Format:
 F32 = Format("F32", 0, 1, 4)
 F16 = Format("F16", 1, 1, 2)
 BF16 = Format("BF16", 30, 1, 2)
-Q4_0 = Format("Q4_0", 2, 32, 18)
+Q4_0 = Format("Q4_0", 2, 32, 18, zero_point=8)
 Q4_1 = Format("Q4_1", 3, 32, 20)
-Q5_0 = Format("Q5_0", 6, 32, 22)
+Q5_0 = Format("Q5_0", 6, 32, 22, zero_point=16)
 Q5_1 = Format("Q5_1", 7, 32, 24)
-Q8_0 = Format("Q8_0", 8, 32, 34)
+Q8_0 = Format("Q8_0", 8, 32, 34, zero_point=128)
 Q4_K = Format("Q4_K", 12, 256, 144)
 Q5_K = Format("Q5_K", 13, 256, 176)
-Q6_K = Format("Q6_K", 14, 256, 210)
-MXFP4 = Format("MXFP4", 39, 32, 17)
+Q6_K = Format("Q6_K", 14, 256, 210, zero_point=32)
+MXFP4 = Format("MXFP4", 39, 32, 17, zero_point=12)
 
 FORMATS: tuple[Format, ...] = (F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, MXFP4)
 BY_GGML_ID: dict[int, Format] = {f.ggml_id: f for f in FORMATS}

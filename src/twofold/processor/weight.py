@@ -13,7 +13,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from twofold.errors import DeadlinePassed, FrameError, InternalError, LinkError, ProcessorLost, Refused, TwofoldError
+from twofold.errors import (
+    DeadlinePassed,
+    DeviceError,
+    FrameError,
+    InternalError,
+    LinkError,
+    ProcessorLost,
+    Refused,
+    TwofoldError,
+)
 from twofold.link.base import HANDSHAKE_SECONDS, Listener, Service, check_call, welcome_of
 from twofold.link.channel import FRAME_SECONDS
 from twofold.link.desk import Desk, Place
@@ -77,6 +86,7 @@ class WeightProcessor:
         self._door = Door(keys or keys_folder())
         self._guests: dict[int, Guest] = {}  # by the index of the place where calls arrive
         self._desk = Desk()
+        self._resting: list[Listener] = []  # that had no file left for who came
         self._stopping = False
         self._draining = False
         self._leave_by: int | None = None
@@ -172,7 +182,7 @@ class WeightProcessor:
             except TwofoldError as error:
                 self._dismiss(guest, error, told=True)
         else:
-            self._accept(place.what)
+            self._accept(place)
 
     def _other(self, guest: Guest, place: Place, what: int) -> None:
         """Anything but a call."""
@@ -191,23 +201,32 @@ class WeightProcessor:
             port = place.port or guest.channel.port
             raise port.error(what, guest.channel.peer)
 
-    def _accept(self, listener: Listener) -> None:
-        channel = listener.accept()
+    def _accept(self, place: Place) -> None:
+        listener: Listener = place.what
+        try:
+            channel = listener.accept()
+        except DeviceError as error:  # until the next sweep somebody may have gone
+            self._logger.warning("%s", error)
+            self._desk.remove(place)
+            self._resting.append(listener)
+            return
         if channel is None:
             return
-        strangers = sum(not guest.greeted for guest in self._guests.values())
+        strangers = [guest for guest in self._guests.values() if not guest.greeted]
+        if strangers and (len(strangers) >= STRANGERS or len(self._guests) >= self._connections):
+            self._dismiss(strangers[0], DeadlinePassed("others came before this client said Hello"), told=True)
         guest = Guest(channel, time.monotonic_ns(), listener)
         guest.places.append(self._desk.add(guest, channel.fileno(), guest.watched_port))
         self._guests[guest.number] = guest
-        if len(self._guests) > self._connections or strangers >= STRANGERS:
+        if len(self._guests) > self._connections:
             why = f"all {self._connections} connections of the weight processor are taken"
             self._dismiss(guest, Refused(f"{why}; close one or start another processor"), told=True)
 
     def _message(self, guest: Guest, message: Message) -> None:
         if not guest.greeted:
             self._greet(guest, message)
-        elif guest.calling:
-            raise FrameError(f"a {type(message).__name__} came while a call was in flight")
+        elif guest.calling or guest.behind:
+            raise FrameError(f"a {type(message).__name__} came before the last answer had left")
         else:
             self._left(guest, guest.channel.send(self._reply_to(guest, message)))
 
@@ -317,10 +336,9 @@ class WeightProcessor:
     def _failed(self, guest: Guest, error: TwofoldError) -> None:
         """The call of `guest` is answered with `error`."""
         self._answered(guest)
-        message = failed(error)
-        self._tally.failed(message.kind)
+        self._tally.failed(type(error).__name__)
         try:
-            self._left(guest, guest.channel.fail(message))
+            self._left(guest, guest.channel.fail(failed(error)))
         except LinkError as lost:
             self._dismiss(guest, lost)
 
@@ -342,6 +360,9 @@ class WeightProcessor:
         """Forget, and give up on peers that are late or no longer let in, and on calls whose deadline has passed."""
         self._swept = now
         self._service.forget()
+        while self._resting:
+            listener = self._resting.pop()
+            self._desk.add(listener, listener.fileno())
         for call in [*self._queue.expired(now), *self._gate.expired(now)]:
             busy = "the weight processor was busy with other calls until the deadline of this one"
             self._failed(self._guests[call.port], DeadlinePassed(busy))
@@ -367,10 +388,9 @@ class WeightProcessor:
             self._desk.remove(guest.places.pop())
         if told and why is not None:
             self._logger.warning("closing the link to a %s: %s", guest.channel.peer, why)
-            message = failed(why)
-            self._tally.failed(message.kind)
+            self._tally.failed(type(why).__name__)
             with contextlib.suppress(LinkError):
-                guest.channel.send(message)
+                guest.channel.send(failed(why))
         elif why is not None:
             self._logger.debug("%s", why)
         guest.channel.close()

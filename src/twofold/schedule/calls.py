@@ -17,9 +17,11 @@ they save.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+GREED_NS = 5_000_000  # between two looks at who had how much
 MEMORY_NS = 200_000_000  # what an owner had fades by 1 / e in this time
 GOING_ON = 0.5
 GREED, FAIR = 3.0, 1.25  # FAIR: the multiple of the average from which on an owner had more than the others
@@ -69,129 +71,154 @@ class CallQueue:
     def __init__(self, segments: int, limit: Callable[[int], int]) -> None:
         self._limit = limit
         self._segments = segments
-        self._waiting: dict[int, list[Waiting]] = {}
-        self._coming: dict[int, Coming] = {}  # by port
+        self._waiting: dict[int, list[Waiting]] = {}  # by segment, in order of arrival
+        self._coming: dict[int, Coming] = {}  # by port, in order of their answers
+        self._expected: Counter[int] = Counter()  # how many of them at each segment
+        self._rows: Counter[int] = Counter()  # that wait or are expected at each segment
         self._had: dict[str, Had] = {}
+        self._greed: dict[str, float] = {}  # by how much owners had more than the others, as of `_greed_at`
+        self._greed_at = 0
         self._usual_ns = 0.0  # of a batch
         self._following = 0  # the segment after the one that ran last
         self._idle_since = 0
+        self._count = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
+        return self._count
 
     def put(self, call: Waiting) -> None:
         """`call` arrived."""
+        self._forget(call.port)
         self._waiting.setdefault(call.segment, []).append(call)
-        self._coming.pop(call.port, None)
+        self._rows[call.segment] += call.rows
+        self._count += 1
 
     def withdraw(self, port: int) -> None:
         """The connection is gone, with what it had waiting."""
-        self._coming.pop(port, None)
-        for segment, calls in list(self._waiting.items()):
-            self._keep(segment, [call for call in calls if call.port != port])
+        self._forget(port)
+        for call in [call for calls in self._waiting.values() for call in calls if call.port == port]:
+            self._take(call.segment, [call])
 
     def expired(self, now: int) -> list[Waiting]:
         """Calls whose deadline has passed, which wait no more."""
-        late = [call for call in self._all() if call.expiry <= now]
+        late = [call for calls in self._waiting.values() for call in calls if call.expiry <= now]
         for call in late:
-            self._keep(call.segment, [other for other in self._waiting[call.segment] if other is not call])
+            self._take(call.segment, [call])
         return late
 
     def linger(self, now: int) -> int:
         """Nanoseconds to wait before `next`, because rows are expected at the segment with the highest score."""
         if not self._coming or not self._waiting:
             return 0
-        expected = self._expected(now)
-        if not expected:
+        self._give_up(now)
+        if not self._coming:
             return 0
-        best = self._best(now, expected)
-        longest = LINGER * self._usual_ns * len(expected.get(best, ()))
+        longest = LINGER * self._usual_ns * self._expected[self._best(now, self._rows)]
         return max(0, int(self._idle_since + longest) - now)
 
     def next(self, now: int) -> list[Waiting]:
         """The calls to run together now, in the order of their rows; none if none wait."""
         if not self._waiting:
             return []
-        segment = next(iter(self._waiting)) if len(self._waiting) == 1 else self._best(now, {})
+        segment = next(iter(self._waiting)) if len(self._waiting) == 1 else self._best(now, self._waiting)
         calls, limit = self._waiting[segment], self._limit(segment)
-        if sum([call.rows for call in calls]) <= limit:
-            del self._waiting[segment]
-            return calls
-        greed = self._greed(now)
-        batch, rows = [], 0
-        for call in sorted(calls, key=lambda call: (greed.get(call.owner, 0.0), call.arrived)):
-            if rows + call.rows <= limit:
-                batch.append(call)
-                rows += call.rows
-        chosen = set(map(id, batch))
-        self._keep(segment, [call for call in calls if id(call) not in chosen])
-        return batch
+        if sum([call.rows for call in calls]) > limit:
+            room, batch = limit, []
+            for call in sorted(calls, key=lambda call: (self._greed.get(call.owner, 0.0), call.arrived)):
+                if call.rows <= room:
+                    batch.append(call)
+                    room -= call.rows
+            calls = batch
+        self._take(segment, calls)
+        return calls
 
     def ran(self, batch: list[Waiting], now: int, took: int) -> None:
         """`batch` was answered at `now` after `took` nanoseconds."""
         self._usual_ns += (SMOOTH if self._usual_ns else 1.0) * (took - self._usual_ns)
         self._idle_since = now
-        self._following = (batch[0].segment + 1) % self._segments
-        rows = sum([call.rows for call in batch])
+        self._following = following = (batch[0].segment + 1) % self._segments
+        a_row = took / sum([call.rows for call in batch])
         for call in batch:
             had = self._had.get(call.owner)
-            self._had[call.owner] = Had((had.at(now) if had else 0.0) + took * call.rows / rows, now)
-            self._coming[call.port] = Coming(self._following, call.owner, call.rows, now)
-        if len(self._had) > 2 * len(self._coming) + len(self) + 16:
-            self._had = {owner: had for owner, had in self._had.items() if had.at(now) > 1.0}
+            self._had[call.owner] = Had((had.at(now) if had else 0.0) + a_row * call.rows, now)
+            self._coming[call.port] = Coming(following, call.owner, call.rows, now)
+            self._expected[following] += 1
+            self._rows[following] += call.rows
+        if now - self._greed_at > GREED_NS:
+            self._compare(now)
 
     def check(self) -> None:
-        """Raise AssertionError unless every connection waits at most once, at its own segment, or is expected."""
-        ports = [call.port for call in self._all()]
-        assert len(ports) == len(set(ports)), "a connection waits twice"
+        """Raise AssertionError unless every connection waits at most once, or is expected, and the counts fit."""
+        calls = [call for calls in self._waiting.values() for call in calls]
+        ports = [call.port for call in calls]
+        assert len(ports) == len(set(ports)) == self._count, "a connection waits twice, or is not counted"
         assert not set(ports) & set(self._coming), "a connection waits and is expected"
-        for segment, calls in self._waiting.items():
-            assert calls, f"segment {segment} has an empty queue"
-            assert all(call.segment == segment for call in calls), f"a call waits at segment {segment} by mistake"
-
-    def _expected(self, now: int) -> dict[int, list[Coming]]:
-        """Connections that are not late yet, by the segment they are expected at."""
-        latest = now - LINGER * self._usual_ns * (len(self._coming) + len(self))
-        found: dict[int, list[Coming]] = {}
+        assert all(self._waiting.values()), "a segment has an empty queue"
+        rows: Counter[int] = Counter()
+        for call in calls:
+            rows[call.segment] += call.rows
         for coming in self._coming.values():
-            if coming.answered > latest:
-                found.setdefault(coming.segment, []).append(coming)
-        return found
+            rows[coming.segment] += coming.rows
+        assert rows == +self._rows, "rows are not counted"
+        assert Counter(coming.segment for coming in self._coming.values()) == +self._expected, "who is expected is not"
 
-    def _best(self, now: int, expected: dict[int, list[Coming]]) -> int:
-        """The segment with the highest score among those where calls wait or are expected."""
+    def _best(self, now: int, segments: Iterable[int]) -> int:
+        """The one with the highest score."""
         patience = max(TOKENS * self._segments * self._usual_ns, LEAST_PATIENCE_NS)
-        rows = {segment: sum([call.rows for call in calls]) for segment, calls in self._waiting.items()}
-        for segment, comings in expected.items():
-            rows[segment] = rows.get(segment, 0) + sum([coming.rows for coming in comings])
-        most, greed = max(rows.values()), self._greed(now)
-
-        def score(segment: int) -> float:
+        most = max(self._rows.values())
+        best, chosen = -math.inf, 0
+        for segment in segments:
+            if not self._rows[segment]:
+                continue
             calls = self._waiting.get(segment, ())
-            owners = [one.owner for one in (*calls, *expected.get(segment, ()))]
-            age = max([now - call.arrived for call in calls if not greed.get(call.owner)], default=0)
-            least = min([greed.get(owner, 0.0) for owner in owners])
-            return rows[segment] / most + GOING_ON * (segment == self._following) + age / patience - least
+            score = self._rows[segment] / most + GOING_ON * (segment == self._following)
+            if self._greed:
+                score -= min([self._greed.get(owner, 0.0) for owner in self._owners(segment)])
+                calls = [call for call in calls if call.owner not in self._greed]
+            if calls:
+                score += (now - calls[0].arrived) / patience
+            if score > best:
+                best, chosen = score, segment
+        return chosen
 
-        return max(rows, key=score)
+    def _owners(self, segment: int) -> set[str]:
+        """Who waits or is expected at `segment`."""
+        expected = {coming.owner for coming in self._coming.values() if coming.segment == segment}
+        return expected | {call.owner for call in self._waiting.get(segment, ())}
 
-    def _greed(self, now: int) -> dict[str, float]:
-        """What is taken from the score for owners that had more than the average of those who wait or are expected."""
-        owners = {call.owner for call in self._all()} | {coming.owner for coming in self._coming.values()}
-        if len(owners) < 2:
-            return {}
+    def _compare(self, now: int) -> None:
+        """Find out who had more than the average of those who wait or are expected."""
+        self._greed_at = now
+        owners = {call.owner for calls in self._waiting.values() for call in calls}
+        owners |= {coming.owner for coming in self._coming.values()}
         had = {owner: self._had[owner].at(now) if owner in self._had else 0.0 for owner in owners}
-        average = sum(had.values()) / len(had)
-        if not average:
-            return {}
-        return {owner: GREED * max(0.0, amount / average - FAIR) for owner, amount in had.items()}
+        limit = FAIR * sum(had.values()) / max(len(had), 1)
+        self._greed = {o: GREED * (amount - limit) * FAIR / limit for o, amount in had.items() if amount > limit}
+        if len(self._had) > 2 * len(owners) + 16:
+            self._had = {owner: self._had[owner] for owner in owners if owner in self._had}
 
-    def _all(self) -> Iterator[Waiting]:
-        for calls in self._waiting.values():
-            yield from calls
+    def _give_up(self, now: int) -> None:
+        """Expect those no longer who should have called by now."""
+        latest = now - LINGER * self._usual_ns * (len(self._coming) + self._count)
+        while self._coming:
+            port = next(iter(self._coming))
+            if self._coming[port].answered > latest:
+                return
+            self._forget(port)
 
-    def _keep(self, segment: int, calls: list[Waiting]) -> None:
-        if calls:
-            self._waiting[segment] = calls
+    def _forget(self, port: int) -> None:
+        """Expect the connection no longer."""
+        coming = self._coming.pop(port, None)
+        if coming is not None:
+            self._expected[coming.segment] -= 1
+            self._rows[coming.segment] -= coming.rows
+
+    def _take(self, segment: int, calls: list[Waiting]) -> None:
+        """`calls`, which wait for `segment`, wait no longer."""
+        self._count -= len(calls)
+        self._rows[segment] -= sum([call.rows for call in calls])
+        if len(calls) == len(self._waiting[segment]):
+            del self._waiting[segment]
         else:
-            self._waiting.pop(segment, None)
+            gone = set(map(id, calls))
+            self._waiting[segment] = [call for call in self._waiting[segment] if id(call) not in gone]

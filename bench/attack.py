@@ -1,0 +1,196 @@
+"""Attack a weight processor over TCP, while a good client goes on and newcomers connect.
+
+    python bench/attack.py [--model smollm2] [--cases 1000000] [--seconds 15] [--rounds 2] [--seed 1]
+
+Every attack (`fabric/assault.py`) comes between two quiet times, and all of them come again in a second round. The
+attackers run at the lowest priority, so what the good client loses it loses to the work they cause; of the rounds the
+less disturbed one counts, since other programs disturb too. It writes bench/results/attack.json and ends with status
+1 unless the processor lives, adds no memory and no descriptors from the first round to the last, and the good client
+loses no token, no request, and no more than DISTURBED of its rate.
+"""
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from fabric import judge
+from fabric.judge import Promise
+from fabric.load import Load
+from fabric.processors import Child, Processor
+from fabric.streams import expected
+from fabric.vitals import SLACK_BYTES, SLACK_DESCRIPTORS, Vital, Watch, look
+
+from twofold import link
+from twofold.engine.machine import stamp
+from twofold.errors import LinkError
+from twofold.kernels.native import Native
+from twofold.units import MIB, Seconds
+from twofold.wire.message import Ping
+
+ROOT = Path(__file__).resolve().parent.parent
+TOKENS = 64
+DISTURBED = 0.10
+NEWCOMER_SECONDS = 0.25  # between two newcomers
+CONNECTIONS = {"loris": 500, "crowd": 1000, "half": 200, "unread": 20, "wrong": 1}
+ROUND_BYTES = 4 * SLACK_BYTES  # what a second round may add
+MOST_BYTES = 512 * MIB  # what a thousand connections may take for as long as they last
+
+
+class Newcomers:
+    """A context manager: connects, asks and leaves again and again; how long that took, and how often it failed."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.seconds: list[float] = []
+        self.refused: list[str] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._come, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _come(self) -> None:
+        while not self._ended.wait(NEWCOMER_SECONDS):
+            start = time.monotonic()
+            try:
+                connection = link.connect(self._url)
+                connection.ask(Ping(), Seconds(5.0))
+                connection.close()
+            except LinkError as error:
+                self.refused.append(str(error))
+            else:
+                self.seconds.append(time.monotonic() - start)
+
+
+def low(command: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
+    """Start a process at the lowest priority."""
+    return subprocess.Popen(["nice", "-n", "19", *command], **options)
+
+
+def attack(kind: str, processor: Processor, load: Load, *, amount: float, seconds: float, seed: int) -> dict[str, Any]:
+    """One attack between two quiet times: what was done, what it cost, and how the processor is afterwards."""
+    moments = [time.monotonic()]
+
+    def passed() -> None:
+        moments.append(time.monotonic())
+
+    time.sleep(seconds / 2)
+    passed()
+    words = ["-m", "fabric.assault", kind, processor.place, str(seed), str(amount), str(CONNECTIONS.get(kind, 1))]
+    with Newcomers(processor.url) as newcomers, Watch() as watch, Child(words, start=low) as attacker:
+        watch.add(kind, processor.process.pid)
+        attacker.start()
+        counts, _ = attacker.process.communicate()
+        passed()
+        words_of = attacker.last_words()
+    time.sleep(seconds / 2)
+    passed()
+    before, during, after = (load.rate(*span) for span in itertools.pairwise(moments))
+    return {
+        "kind": kind, "seconds": round(moments[2] - moments[1], 1),
+        "did": json.loads(counts or json.dumps({"failed": words_of})),
+        "tokens a second": [round(rate, 1) for rate in (before, during, after)],
+        "disturbed": round(1 - 2 * during / (before + after), 3) if before + after else 1.0,
+        "newcomers": {"welcome": len(newcomers.seconds), "refused": len(newcomers.refused),
+                      "slowest_ms": round(1000 * max(newcomers.seconds, default=0.0)), "why": newcomers.refused[:1]},
+        "most_resident_bytes": max((one.resident_bytes for seen in watch.samples.values() for one in seen), default=0),
+    }  # fmt: skip
+
+
+def rounds(processor: Processor, load: Load, asked: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Vital]]:
+    """All attacks, again and again; the processor's vitals after each round."""
+    found: list[dict[str, Any]] = []
+    vitals: list[Vital] = []
+    for turn in range(asked.rounds):
+        for kind in ("fuzz", *CONNECTIONS):
+            amount = asked.cases / asked.rounds if kind == "fuzz" else asked.seconds
+            one = attack(kind, processor, load, amount=amount, seconds=asked.seconds, seed=asked.seed + turn)
+            found.append({"round": turn, **one})
+            print(json.dumps(found[-1]), flush=True)
+        seen = look(processor.process.pid)
+        if seen is None:
+            break
+        vitals.append(seen)
+    return found, vitals
+
+
+def promises(
+    found: Sequence[dict[str, Any]], vitals: Sequence[Vital], counts: judge.Counts, alive: bool
+) -> dict[str, Promise]:
+    """What was promised, and what came."""
+    kept = {
+        "crashes": Promise(not alive, 0),
+        "wrong tokens": Promise(counts.wrong, 0),
+        "lost or hung requests": Promise(counts.lost + counts.hung, 0),
+        "connections left open by the fuzzer": Promise(sum(one["did"].get("unended", 0) for one in found), 0),
+    }
+    for kind in ("fuzz", *CONNECTIONS):
+        kept[f"disturbed by {kind}"] = Promise(min(one["disturbed"] for one in found if one["kind"] == kind), DISTURBED)
+    if vitals:
+        most = max(one["most_resident_bytes"] for one in found)
+        kept["more bytes under attack"] = Promise(most - vitals[0].resident_bytes, MOST_BYTES)
+    if len(vitals) > 1:
+        kept["bytes more after the last round"] = Promise(
+            vitals[-1].resident_bytes - vitals[0].resident_bytes, ROUND_BYTES
+        )
+        kept["descriptors more after the last round"] = Promise(
+            vitals[-1].descriptors - vitals[0].descriptors, SLACK_DESCRIPTORS
+        )
+    return kept
+
+
+def run(asked: argparse.Namespace) -> dict[str, Any]:
+    """Everything; its figures, and the promises."""
+    tokens = expected(asked.model, TOKENS)
+    with Processor(asked.model, "tcp://127.0.0.1:0") as processor:
+        processor.start()
+        processor.ready()
+        with Load(processor.url, streams=1, tokens=TOKENS) as load:
+            load.begin()
+            found, vitals = rounds(processor, load, asked)
+            load.finish()
+            counts = judge.count(load.told, tokens)
+        alive = processor.running
+        words = "" if alive else processor.last_words()
+    kept = promises(found, vitals, counts, alive=alive)
+    return {
+        "cases": asked.cases, "seed": asked.seed, "counts": msgspec.to_builtins(counts), "attacks": found,
+        "vitals": [one._asdict() for one in vitals], "last words": words, "promises": judge.told_promises(kept),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Run, print, store; status 1 if a promise is broken."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--cases", type=int, default=1_000_000, help="frames of the fuzzer, over all rounds")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of every other attack")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "attack.json")
+    asked = parser.parse_args()
+    backend = Native()
+    result: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), **stamp(backend.capabilities())}
+    backend.close()
+    result |= run(asked)
+    asked.output.parent.mkdir(parents=True, exist_ok=True)
+    asked.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    print(json.dumps(result["promises"], indent=1))
+    sys.exit(not all(promise["kept"] for promise in result["promises"].values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Time a token over the round trip time, measured and bound. Needs the extra `bench`.
+
+python bench/plot_rtt.py bench/results/rtt.json docs/pictures/rtt.svg
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+BOUND_COLOUR, TOKEN_COLOUR = "#444444", "#0072B2"
+
+
+def draw(result: dict[str, Any]) -> Figure:
+    """The curve, on white so that it can be read in light and dark pages."""
+    curve = result["curve"]
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained", facecolor="white")
+    axes = figure.add_subplot(xscale="log", yscale="log")
+    across = [point["rtt_ms"] for point in curve]
+    axes.plot(across, [point["bound_ms"] for point in curve], color=BOUND_COLOUR, label="bound")
+    axes.plot(across, [point["token_ms"] for point in curve], "o", color=TOKEN_COLOUR, label="measured")
+    for point in curve:
+        axes.annotate(
+            f"{point['token_ms']:.0f} ms, {point['ratio']:.2f}", (point["rtt_ms"], point["token_ms"]), (8, -12),
+            textcoords="offset points", fontsize=9,
+        )  # fmt: skip
+    axes.set_xlabel("round trip time, ms")
+    axes.set_ylabel("time a token, ms")
+    axes.set_title(
+        f"{result['model']}, {result['round trips']} round trips a token, {result['date'][:10]}", fontsize=10
+    )
+    axes.grid(visible=True, which="major", color="#dddddd", linewidth=0.6)
+    axes.legend(frameon=False)
+    return figure
+
+
+def main() -> None:
+    """Draw one result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("result", type=Path)
+    parser.add_argument("picture", type=Path)
+    asked = parser.parse_args()
+    mpl.rcParams |= {"svg.hashsalt": "twofold", "svg.fonttype": "path"}  # the same figures give the same file
+    asked.picture.parent.mkdir(parents=True, exist_ok=True)
+    draw(json.loads(asked.result.read_text())).savefig(asked.picture, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

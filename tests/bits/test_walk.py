@@ -1,0 +1,161 @@
+"""The walk in one native call gives the bits of the loop it stands for, whatever happens on the way."""
+
+import contextlib
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engines import all_logits, engine, native, some_tokens
+
+from twofold import link
+from twofold.engine.attach import Attachments
+from twofold.engine.caller import Caller
+from twofold.engine.engine import Engine
+from twofold.errors import ModelError, Unreachable
+from twofold.kernels.native import Native
+from twofold.memory.context import ContextMemory
+from twofold.memory.map import Entry
+from twofold.memory.weight import WeightMemory
+from twofold.model.checkpoint import Checkpoint
+from twofold.processor.weight import WeightProcessor
+from twofold.units import Nanoseconds, Seconds
+from twofold.wire.rows import Rows
+
+
+class Troubled(WeightMemory):
+    """A weight memory that is slow at the next call, or fails it."""
+
+    slow = 0.0
+    broken = False
+
+    def work(self, segment: int, rows: Rows, count: int) -> Nanoseconds:
+        """As ever, after the trouble."""
+        slow, self.slow = self.slow, 0.0
+        threading.Event().wait(slow)
+        if self.broken:
+            self.broken = False
+            raise ModelError("broken for once")
+        return super().work(segment, rows, count)
+
+
+@pytest.fixture
+def backend() -> Iterator[Native]:
+    with native() as made:
+        yield made
+
+
+@pytest.fixture
+def weights(tiny_path: Path, backend: Native) -> Iterator[Troubled]:
+    with Checkpoint.open(tiny_path) as checkpoint:
+        memory = Troubled(checkpoint.model, checkpoint.tensor, backend)
+    yield memory
+    memory.close()
+
+
+@contextlib.contextmanager
+def served(weights: WeightMemory, url: str) -> Iterator[WeightProcessor]:
+    processor = WeightProcessor(weights, [link.listen(url)])
+    thread = threading.Thread(target=processor.serve_forever)
+    thread.start()
+    try:
+        yield processor
+    finally:
+        processor.stop()
+        thread.join()
+
+
+@contextlib.contextmanager
+def engine_at(url: str, backend: Native, wait: float = 0.0) -> Iterator[Engine]:
+    def connect(address: str, deadline: Seconds) -> link.Connection:
+        return link.connect(address, deadline=deadline)
+
+    with Attachments(connect, [Entry(url)]) as attachments:
+        context = ContextMemory(attachments.manifest, backend)
+        caller = Caller(attachments, wait=Seconds(wait))
+        yield Engine(caller, context)
+        caller.close()
+        context.pages.check()
+        context.shutdown()
+
+
+@pytest.fixture(params=["shm", "tcp"])
+def walking(request: pytest.FixtureRequest, weights: Troubled, backend: Native, tmp_path: Path) -> Iterator[Engine]:
+    url = f"shm://{tmp_path}/{secrets.token_hex(4)}" if request.param == "shm" else "tcp://127.0.0.1:0"
+    with served(weights, url) as processor, engine_at(processor.urls[0], backend) as made:
+        yield made
+
+
+@pytest.fixture
+def expected(tiny_path: Path) -> np.ndarray:  # type: ignore[type-arg]
+    with engine(tiny_path) as plain:
+        return all_logits(plain, some_tokens(40, plain.manifest.vocabulary))
+
+
+def test_the_walk_gives_the_bits_of_the_loop_and_counts_the_same_calls(
+    walking: Engine,
+    tiny_path: Path,
+    expected: np.ndarray,  # type: ignore[type-arg]
+) -> None:
+    tokens = some_tokens(40, walking.manifest.vocabulary)
+    for chunk in (1, 7, 32):
+        before = walking.weights.calls
+        assert np.array_equal(all_logits(walking, tokens, chunk), expected)
+        steps = -(-len(tokens) // chunk)
+        assert walking.weights.calls - before == steps * (len(walking.manifest.layers) + 1)
+    assert walking.weights.ports(len(walking.manifest.layers)) is not None
+    assert walking.context_ns > 0
+    assert walking.weights.weights_ns > 0
+
+
+def test_a_slow_call_on_the_way_is_waited_for(
+    walking: Engine,
+    weights: Troubled,
+    expected: np.ndarray,  # type: ignore[type-arg]
+) -> None:
+    tokens = some_tokens(40, walking.manifest.vocabulary)
+    session = walking.open()
+    walking.feed(session, tokens[:20])
+    for token in tokens[20:-1]:
+        weights.slow = 0.03
+        walking.feed(session, [token])
+    assert np.array_equal(walking.feed(session, tokens[-1:]).view(np.uint32), expected[-1:])
+    walking.close(session)
+
+
+def test_an_error_of_a_call_on_the_way_is_raised_and_the_session_goes_on(
+    walking: Engine,
+    weights: Troubled,
+    expected: np.ndarray,  # type: ignore[type-arg]
+) -> None:
+    tokens = some_tokens(40, walking.manifest.vocabulary)
+    session = walking.open()
+    walking.feed(session, tokens[:20])
+    weights.broken = True
+    with pytest.raises(ModelError, match="broken for once"):
+        walking.feed(session, tokens[20:])
+    assert np.array_equal(walking.feed(session, tokens[20:]).view(np.uint32), expected[-1:])
+    walking.close(session)
+
+
+def test_a_processor_lost_on_the_way_is_found_again_when_it_is_back(
+    weights: Troubled,
+    backend: Native,
+    tmp_path: Path,
+    expected: np.ndarray,  # type: ignore[type-arg]
+) -> None:
+    url, tokens = f"shm://{tmp_path}/s", some_tokens(40, weights.manifest.vocabulary)
+    with contextlib.ExitStack() as first:
+        first.enter_context(served(weights, url))
+        with engine_at(url, backend, wait=20.0) as walking:
+            session = walking.open()
+            walking.feed(session, tokens[:30])
+            first.close()
+            with served(weights, url):
+                assert np.array_equal(walking.feed(session, tokens[30:]).view(np.uint32), expected[-1:])
+            walking.weights.wait = Seconds(0.0)
+            with pytest.raises(Unreachable):
+                walking.feed(session, tokens[:1])
+            walking.close(session)
