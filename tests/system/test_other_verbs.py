@@ -9,7 +9,7 @@ import pytest
 from command import COMMAND, Finished, all_of, refused, start, twofold
 
 VERBS = (
-    *("run", "chat", "pull", "list", "rm", "inspect", "weights", "doctor"),
+    *("run", "chat", "pull", "list", "rm", "inspect", "weights", "top", "ping", "doctor"),
     *("keys", "keys grant", "keys list", "keys revoke", "join"),
 )
 MODEL_ERROR, REQUEST_ERROR = 3, 2

@@ -21,8 +21,9 @@ from twofold.store import keys
 from twofold.store.grant import Grant, Invitation, Scope, Token, UnixSeconds, verifier_of
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.frame import CALL, CONTROL, HEADER_BYTES, REPLY, Header, pack, unpack
-from twofold.wire.message import Failed, Hello, Message, Ping, Pong, Welcome, decode, encode
+from twofold.wire.message import AskStatus, Failed, Hello, Message, Ping, Pong, Welcome, decode, encode
 from twofold.wire.rows import Layout, Rows
+from twofold.wire.status import Status
 from twofold.wire.token import NO_FINGERPRINT, proved
 
 SOON = Seconds(5.0)
@@ -321,3 +322,14 @@ def planes(sock: socket.socket, layout: Layout, count: int) -> bool:
     header = unpack(exactly(sock, HEADER_BYTES))
     exactly(sock, header.length)
     return header.kind == REPLY and header.length == layout.payload_bytes(layout.cuts[0].gives, count)
+
+
+def test_names_of_tokens_are_told_to_administrators_alone(guarded: Guarded) -> None:
+    guest, admin = guarded.connect(guarded.granted("guest")), guarded.connect(guarded.granted("admin", admin=True))
+    for connection, names in ((guest, {}), (admin, {"guest": 1, "admin": 1})):
+        status = connection.ask(AskStatus(), SOON)
+        assert isinstance(status, Status)
+        assert (status.tokens, status.connections, status.owners) == (names, 2, 2)
+        connection.ask(Ping(), SOON)
+    guest.close()
+    admin.close()

@@ -8,9 +8,11 @@ from toy_processor import DIGEST, MANIFEST
 
 from twofold import errors
 from twofold.errors import TEXT_LIMIT, DownloadError, FrameError, LinkError, ModelError, TwofoldError, one_line
+from twofold.units import Bytes, Nanoseconds
 from twofold.wire.frame import CONTROL_BYTES
 from twofold.wire.message import (
     ERRORS,
+    AskStatus,
     AskTokenizer,
     Drain,
     Failed,
@@ -25,7 +27,9 @@ from twofold.wire.message import (
     error_of,
     failed,
 )
+from twofold.wire.status import BUCKETS, Counts, Status
 
+COUNTS = Counts(1, 2, 1, Nanoseconds(4), Nanoseconds(5), Bytes(6), Bytes(7), (1,), (0, 1), (1,), {"Refused": 1})
 MESSAGES: list[Message] = [
     Hello(digest=DIGEST, shared_memory=True),
     Hello(),
@@ -35,6 +39,9 @@ MESSAGES: list[Message] = [
     Ping(),
     Pong(),
     Pong(draining=True),
+    Ping(b"12", 3),
+    AskStatus(),
+    Status("toy", DIGEST, (0, 1), 7, Nanoseconds(5), False, 3, 2, {"alice": 1}, 1, COUNTS),
     Drain(),
     Failed("ModelError", "no"),
 ]
@@ -86,6 +93,7 @@ def test_a_mutated_message_is_a_message_or_a_frame_error(
         msgspec.msgpack.encode({"type": "failed", "kind": 3, "message": "x"}),
         msgspec.msgpack.encode({"type": "failed", "kind": "x"}),
         msgspec.msgpack.encode({"type": "ping", "deep": None}).replace(b"\xc0", b"\x91" * 50_000 + b"\xc0"),
+        encode(Status("", "", (), 0, Nanoseconds(0), False, 0, 0, {}, 0, Counts(waits=(0,) * (BUCKETS + 1)))),
         b"\x81\xa4type\xa4\xff\xff\xff\xff",
         encode(Ping()) + b"\0",
     ],

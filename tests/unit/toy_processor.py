@@ -86,6 +86,9 @@ class ToyService:
             self.entered.set()
             self.release.wait(self.block_seconds)
 
+    def forget(self) -> None:
+        """Nothing is kept."""
+
     def tokenizer(self) -> bytes:
         """Bytes that the link does not look into."""
         return b"tokens" * 50_000

@@ -59,6 +59,16 @@ VERBS = {
         "move",
         "Let one replica take over from another, which is drained; remove it once nobody calls it.",
     ),
+    "top": (
+        "top",
+        "top",
+        "Watch weight processors: clients, queue, rows, times and bytes of each, a second at a time; q ends it.",
+    ),
+    "ping": (
+        "ping",
+        "ping",
+        "Measure the link to a weight processor, and predict from it how fast a model can be over it at most.",
+    ),
     "keys": ("keys", "keys", "Show the fingerprint of this host's certificate, which is made on first use."),
     "keys grant": ("keys", "grant", "Let a client in: prints a join link, once. Whoever has the link is let in."),
     "keys list": ("keys", "list_", "Show the tokens that were granted, what each may do, and whether it is in force."),

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -18,6 +19,8 @@ from twofold.kernels.native import Native
 from twofold.link.exposure import Tokens
 from twofold.memory.weight import WeightMemory
 from twofold.model.ranges import ranges_text
+from twofold.processor.metrics import exposition
+from twofold.processor.scrape import Scrape
 from twofold.processor.weight import WeightProcessor
 from twofold.store.keys import in_force, keys_folder
 from twofold.units import bytes_text
@@ -37,6 +40,12 @@ def weights(
     tokens: Annotated[
         bool, typer.Option("--tokens", help="Let in only who has a token (twofold keys grant), on this host too.")
     ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Serve figures for Prometheus at http://HOST:PORT/metrics, on this host alone."
+        ),
+    ] = None,
     threads: options.Threads = None,
     packed_cache: options.PackedCache = None,
     with_parent: Annotated[
@@ -47,6 +56,7 @@ def weights(
     settings = options.settings(threads, packed_cache=packed_cache)
     listener = link.listen(listen, Tokens(in_force(keys_folder(), time.time()), tokens))
     try:
+        scrape = Scrape(metrics) if metrics else None
         with show.ShownProgress() as progress:
             backend = open_backend(settings, progress)
             with open_checkpoint(model, progress) as checkpoint:
@@ -59,10 +69,14 @@ def weights(
     signal.signal(signal.SIGTERM, lambda *_: processor.leave())
     if with_parent:
         threading.Thread(target=_stop_with_stdin, args=(processor,), daemon=True).start()
-    show.write(f"ready {listener.url}\n")
-    show.note(_description(memory, backend, listener.url))
+    scraped = scrape.serving(lambda: exposition(processor.status())) if scrape else nullcontext()
     try:
-        processor.serve_forever()
+        with scraped:
+            show.write(f"ready {listener.url}\n")
+            show.note(_description(memory, backend, listener.url))
+            if scrape:
+                show.note(f"Metrics: {scrape.url}")
+            processor.serve_forever()
     finally:
         memory.close()
         backend.close()

@@ -43,10 +43,13 @@ class PagePool:
 
 
 class WeightKernels(Protocol):
-    """The weights of some segments, ready to run; keeps nothing between two calls."""
+    """The weights of some segments, ready to run; no run depends on an earlier one."""
 
     def run(self, segment: int, rows: Rows, count: int) -> None:
         """Run `segment` on the first `count` rows, from the planes it takes into the planes it gives."""
+
+    def forget(self) -> None:
+        """Wipe what earlier runs left in memory of ours; between two runs."""
 
     @property
     def size_bytes(self) -> int:

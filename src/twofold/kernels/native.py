@@ -151,6 +151,8 @@ class NativeWeights:
         native.fill(self._arena, model.manifest, places, self._tensors, progress)
         self._matrices = {place.name: place.at(self._arena.address) for place in places}
         self._buffers: dict[str, ValueStruct] = {}
+        self._scratch: list[tuple[npt.NDArray[np.uint8], int]] = []  # memory beside the rows, and bytes a row of it
+        self._touched = 0  # rows of it that runs wrote since `forget`
         self._calls = {index: self._prepare(model, index) for index in segments}
         self._tensors.clear()
 
@@ -158,7 +160,15 @@ class NativeWeights:
         """Run `segment` on the first `count` rows."""
         call, address = self._calls[segment]
         call.rows, call.count = rows.address, count
+        if count > self._touched:
+            self._touched = count
         self._native.functions.segment(address)
+
+    def forget(self) -> None:
+        """Wipe the scratch memory, as far as it was touched."""
+        for memory, row_bytes in self._scratch if self._touched else ():
+            memory[: self._touched * row_bytes] = 0
+        self._touched = 0
 
     def close(self) -> None:
         """Give the memory back."""
@@ -192,11 +202,15 @@ class NativeWeights:
     def _place(self, buffer: Buffer) -> ValueStruct:
         if buffer.plane is not None:
             return ValueStruct(self._layout.offsets[buffer.plane], buffer.width, None, None)
-        rows = self._layout.rows
-        scratch = reserved(rows * buffer.width * (buffer.bits or 32) // 8)
-        scale = reserved(rows * max(1, buffer.width // 32) * 16 if buffer.bits else 0)
-        self._keep += [scratch, scale]
+        scratch = self._reserve(buffer.width * (buffer.bits or 32) // 8)
+        scale = self._reserve(max(1, buffer.width // 32) * 16 if buffer.bits else 0)
         return ValueStruct(-1, buffer.width, scratch.ctypes.data, scale.ctypes.data if buffer.bits else None)
+
+    def _reserve(self, row_bytes: int) -> npt.NDArray[np.uint8]:
+        """Scratch memory for the rows of a call, the first of them in its front."""
+        memory = reserved(self._layout.rows * row_bytes)
+        self._scratch.append((memory, row_bytes))
+        return memory
 
 
 class NativeContext:

@@ -68,7 +68,7 @@ class Connection(Protocol):
 
 
 class Service(Protocol):
-    """What a weight processor offers. `work` and `tokenizer` are never called by two threads at once."""
+    """What a weight processor offers. No two of its methods are ever called at once."""
 
     @property
     def manifest(self) -> Manifest:
@@ -84,6 +84,9 @@ class Service(Protocol):
 
     def work(self, segment: int, rows: Rows, count: int) -> Nanoseconds:
         """Run a segment held here on the first `count` rows, in place; the time that took."""
+
+    def forget(self) -> None:
+        """Wipe whatever of earlier calls is still in memory beside the rows."""
 
     def tokenizer(self) -> bytes:
         """The tokenizer, encoded."""

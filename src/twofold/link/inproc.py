@@ -55,7 +55,7 @@ class InprocConnection:
         service = self._open()
         match message:
             case Ping():
-                return Pong()
+                return Pong(data=bytes(message.answer))
             case AskTokenizer():
                 return TokenizerReply(service.tokenizer())
             case _:

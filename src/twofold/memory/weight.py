@@ -65,6 +65,10 @@ class WeightMemory:
         self._kernels.run(segment, rows, count)
         return Nanoseconds(time.perf_counter_ns() - start)
 
+    def forget(self) -> None:
+        """Wipe what the kernels wrote beside the rows since this was last called."""
+        self._kernels.forget()
+
     def close(self) -> None:
         """Give the memory back."""
         self._kernels.close()

@@ -5,7 +5,7 @@
 
 Nothing in the loop waits for one peer: a frame that has not arrived whole, or an answer that a socket does not take,
 is left for later. Calls for the same segment run as one batch whoever they belong to (`schedule/calls.py`). It keeps
-nothing of a call once it is answered (R2): the rows are wiped.
+nothing of a call once it is answered (R2): the rows are wiped, and at every sweep what the kernels wrote beside them.
 """
 
 import contextlib
@@ -31,11 +31,14 @@ from twofold.log import logger
 from twofold.processor.allowance import Gate
 from twofold.processor.door import Door
 from twofold.processor.guest import Guest
+from twofold.processor.status import status_of
+from twofold.processor.tally import Tally
 from twofold.schedule.calls import CallQueue, Waiting
 from twofold.store.keys import keys_folder
-from twofold.units import Seconds
+from twofold.units import Nanoseconds, Seconds
 from twofold.wire.handshake import layout_of, limited, refusal
 from twofold.wire.message import (
+    AskStatus,
     AskTokenizer,
     Drain,
     Failed,
@@ -47,6 +50,7 @@ from twofold.wire.message import (
     Welcome,
     failed,
 )
+from twofold.wire.status import Status
 
 CONNECTIONS = 1024
 STRANGERS = 128  # connections that have not said Hello
@@ -88,12 +92,20 @@ class WeightProcessor:
         self._leave_by: int | None = None
         self._called = 0  # when the last call came
         self._swept = 0
+        self._started = time.monotonic_ns()
+        self._tally = Tally(self._layout.cuts)
         self._logger = logger("processor")
 
     @property
     def urls(self) -> list[str]:
         """Where it is reached."""
         return [listener.url for listener in self._listeners]
+
+    def status(self, *, names: bool = False) -> Status:
+        """How it does, with the `names` of the tokens only for those who may know them; from any thread."""
+        uptime = Nanoseconds(time.monotonic_ns() - self._started)
+        guests, counts = list(self._guests.values()), self._tally.counts()
+        return status_of(self._welcome, guests, counts, uptime=uptime, draining=self._draining, names=names)
 
     def serve_forever(self) -> None:
         """Serve until `stop`; then every connection is closed."""
@@ -246,7 +258,9 @@ class WeightProcessor:
     def _reply_to(self, guest: Guest, message: Message) -> Message:
         match message:
             case Ping():
-                return Pong(self._draining)
+                return Pong(self._draining, bytes(message.answer))
+            case AskStatus():
+                return self.status(names=guest.grant is None or guest.grant.scope.admin)
             case Drain():
                 return self._drain(guest)
             case AskTokenizer():
@@ -297,6 +311,7 @@ class WeightProcessor:
             self._refuse(batch, guests, _bug(error))
         else:
             self._given(guests, self._batch.give(len(batch), worked))
+            self._tally.ran(batch, count, start, worked)
         now = time.monotonic_ns()
         self._queue.ran(batch, now, now - start)
 
@@ -321,6 +336,7 @@ class WeightProcessor:
     def _failed(self, guest: Guest, error: TwofoldError) -> None:
         """The call of `guest` is answered with `error`."""
         self._answered(guest)
+        self._tally.failed(type(error).__name__)
         try:
             self._left(guest, guest.channel.fail(failed(error)))
         except LinkError as lost:
@@ -341,8 +357,9 @@ class WeightProcessor:
     # who goes
 
     def _sweep(self, now: int) -> None:
-        """Give up on peers that are late or no longer let in, and on calls whose deadline has passed."""
+        """Forget, and give up on peers that are late or no longer let in, and on calls whose deadline has passed."""
         self._swept = now
+        self._service.forget()
         while self._resting:
             listener = self._resting.pop()
             self._desk.add(listener, listener.fileno())
@@ -371,6 +388,7 @@ class WeightProcessor:
             self._desk.remove(guest.places.pop())
         if told and why is not None:
             self._logger.warning("closing the link to a %s: %s", guest.channel.peer, why)
+            self._tally.failed(type(why).__name__)
             with contextlib.suppress(LinkError):
                 guest.channel.send(failed(why))
         elif why is not None:

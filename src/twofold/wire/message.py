@@ -6,17 +6,20 @@ turns it back into that class.
 """
 
 import inspect
+from typing import Annotated
 
 import msgspec
 
 from twofold import __version__, errors
 from twofold.errors import FrameError, LinkError, TwofoldError, one_line
 from twofold.model.manifest import NUMERICS, Manifest
-from twofold.units import Nanoseconds, bytes_text
+from twofold.units import KIB, Nanoseconds, bytes_text
 from twofold.wire.frame import CONTROL_BYTES
+from twofold.wire.status import Status
 
 PROTOCOL = 2
 PROGRAM = f"twofold {__version__}"
+PING_BYTES = 60 * KIB  # the most that a ping carries, each way
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -59,13 +62,21 @@ class TokenizerReply(msgspec.Struct, frozen=True, tag="tokenizer"):
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
-    """Answered by Pong."""
+    """Answered by Pong. What it carries and asks for measures the link."""
+
+    data: Annotated[bytes, msgspec.Meta(max_length=PING_BYTES)] = b""  # passed over
+    answer: Annotated[int, msgspec.Meta(ge=0, le=PING_BYTES)] = 0  # bytes that the Pong is to carry
 
 
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """The other side is alive and reads."""
 
     draining: bool = False  # it will end: call others, if there are others
+    data: bytes = b""  # as many zeros as were asked for
+
+
+class AskStatus(msgspec.Struct, frozen=True, tag="ask-status"):
+    """Answered by Status (wire/status.py)."""
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
@@ -79,7 +90,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     message: str
 
 
-Message = Hello | Welcome | AskTokenizer | TokenizerReply | Ping | Pong | Drain | Failed
+Message = Hello | Welcome | AskTokenizer | TokenizerReply | Ping | Pong | AskStatus | Status | Drain | Failed
 
 ERRORS: dict[str, type[TwofoldError]] = {
     name: value for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, TwofoldError)
