@@ -165,12 +165,9 @@ class WeightProcessor:
     def _other(self, guest: Guest, place: Place, what: int) -> None:
         """Anything but a call."""
         if what == What.READY:
-            while (what := guest.channel.read()) != What.NOTHING:
-                if what == What.CALL:
-                    call = guest.channel.calls.header()
-                    self._call(guest, call.segment, call.rows, call.nanoseconds)
-                else:
-                    self._other(guest, place, what)
+            self._read(guest, place)
+            while guest.number in self._guests and guest.channel.pending() and self._read(guest, place):
+                pass
         elif what == What.MESSAGE:
             self._message(guest, guest.channel.port.message())
         elif what == What.WRITABLE:
@@ -178,6 +175,16 @@ class WeightProcessor:
         else:
             port = place.port or guest.channel.port
             raise port.error(what, guest.channel.peer)
+
+    def _read(self, guest: Guest, place: Place) -> bool:
+        """Take one frame of a channel that has to `read`, if it is there whole."""
+        what = guest.channel.read()
+        if what == What.CALL:
+            call = guest.channel.calls.header()
+            self._call(guest, call.segment, call.rows, call.nanoseconds)
+        elif what != What.NOTHING:
+            self._other(guest, place, what)
+        return what != What.NOTHING
 
     def _accept(self, listener: Listener) -> None:
         channel = listener.accept()
@@ -194,8 +201,8 @@ class WeightProcessor:
     def _message(self, guest: Guest, message: Message) -> None:
         if not guest.greeted:
             self._greet(guest, message)
-        elif guest.calling:
-            raise FrameError(f"a {type(message).__name__} came while a call was in flight")
+        elif guest.calling or guest.behind:
+            raise FrameError(f"a {type(message).__name__} came before the last answer was taken")
         else:
             self._left(guest, guest.channel.send(self._reply_to(guest, message)))
 
@@ -249,8 +256,8 @@ class WeightProcessor:
             return failed(error)
 
     def _call(self, guest: Guest, segment: int, rows: int, left: int) -> None:
-        if guest.calling:
-            raise FrameError("a call came while another was in flight")
+        if guest.calling or guest.behind:
+            raise FrameError("a call came before the last answer was taken")
         now = self._called = time.monotonic_ns()
         guest.calling = True
         try:
