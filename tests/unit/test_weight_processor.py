@@ -261,6 +261,25 @@ def call_unchecked(connection: Asker, segment: int, rows: int) -> None:
     inner.finish()
 
 
+def test_who_asks_on_without_taking_the_answers_is_refused_before_they_pile_up() -> None:
+    with (
+        serving("tcp://127.0.0.1:0", ToyService()) as processor,
+        connected(processor.urls[0]) as good,
+        raw(processor.urls[0]) as sock,
+    ):
+        sock.sendall(hello(processor.urls[0]))
+        message_from(sock)
+        with pytest.raises(ConnectionError):
+            ask_on(sock, good)
+
+
+def ask_on(sock: socket.socket, good: Asker) -> None:
+    """Ask for 300 MB, a question at a time, and read none of it."""
+    for _ in range(1000):
+        sock.sendall(control(AskTokenizer()))
+        assert still_serves(good)
+
+
 def test_a_second_hello_and_unasked_answers_are_frame_errors(processor: WeightProcessor) -> None:
     for message in (Hello(), Failed("TwofoldError", "x")):
         with connected(processor.urls[0]) as connection:
