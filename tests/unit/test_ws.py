@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toy_processor import Asker, ToyService, connect, join, serving
 
-from twofold.errors import ConfigurationError, DeadlinePassed, Refused
+from twofold.errors import ConfigurationError, DeadlinePassed, FrameError, Refused
 from twofold.link import listen, listen_at
 from twofold.link.exposure import NO_TOKENS, Tokens
 from twofold.link.flow import Parts
@@ -204,9 +204,10 @@ def test_a_close_is_answered_by_a_close(processor: WeightProcessor) -> None:
 
 
 class Stuck:
-    """A flow that brings `REQUEST`, then a ping each time, and takes no more than the answer to the former."""
+    """A flow that brings `REQUEST`, then `each` every time, and takes no more than the answer to the former."""
 
-    def __init__(self) -> None:
+    def __init__(self, each: bytes) -> None:
+        self.each = each
         self.taken = self.brought = 0
 
     def send(self, parts: Parts) -> int:
@@ -216,7 +217,7 @@ class Stuck:
         return self.taken
 
     def receive(self, view: memoryview) -> int:
-        data = message(PING, bytes(125)) if self.brought else REQUEST
+        data = self.each if self.brought else REQUEST
         view[: len(data)] = data
         self.brought += 1
         return len(data)
@@ -229,13 +230,27 @@ class Stuck:
 
 
 def test_for_a_client_that_never_reads_one_pong_is_kept() -> None:
-    stuck = Stuck()
+    stuck = Stuck(message(PING, bytes(125)))
     flow = WsServing(stuck, frozenset())
     for _ in range(100):
         with pytest.raises(BlockingIOError):
             flow.receive(memoryview(bytearray(64)))
     assert stuck.brought == 100
     assert len(flow._outbox) == 2 + 125
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [(message(CLOSE, struct.pack(">H", 1000)), ConnectionResetError), (message(TEXT, b""), FrameError)],
+)
+def test_what_came_before_the_end_is_received_before_it(end: bytes, error: type[Exception]) -> None:
+    flow, view = WsServing(Stuck(message(BINARY, b"abc") + end), frozenset()), memoryview(bytearray(2))
+    with pytest.raises(BlockingIOError):
+        flow.receive(view)
+    assert [flow.receive(view), bytes(view)] == [2, b"ab"]
+    assert [flow.receive(view), flow.pending()] == [1, True]
+    with pytest.raises(error):
+        flow.receive(view)
 
 
 @pytest.mark.parametrize("wrong", [b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"\x16\x03\x01" * 30, b"GET /" + b"x" * 9000])
