@@ -275,8 +275,7 @@ def test_who_asks_on_without_taking_the_answers_is_refused_before_they_pile_up()
 
 
 def ask_on(sock: socket.socket, good: Asker) -> None:
-    """Ask for 60 MB, a question at a time, and read none of it."""
-    for _ in range(200):
+    for _ in range(200):  # 60 MB of answers
         sock.sendall(control(AskTokenizer()))
         assert still_serves(good)
 
