@@ -1,4 +1,4 @@
-"""One contract for every link: inproc, shm and tcp behave alike over a toy service."""
+"""One contract for every link: all schemes behave alike over a toy service."""
 
 import os
 import secrets
@@ -23,6 +23,7 @@ from twofold.errors import (
     Refused,
     Unreachable,
 )
+from twofold.link.exposure import ENCRYPTED
 from twofold.processor.spawn import SpawnedWeights
 from twofold.units import Seconds
 from twofold.wire.message import AskTokenizer, Ping, Pong, TokenizerReply
@@ -42,17 +43,17 @@ def address(scheme: str, folder: Path) -> str:
     return f"shm://{folder}/{secrets.token_hex(4)}" if scheme == "shm" else f"{scheme}://127.0.0.1:0"
 
 
-@pytest.fixture(params=["inproc", "shm", "tcp", "tls"])
+@pytest.fixture(params=["inproc", "shm", "tcp", "tls", "ws", "wss"])
 def link(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     service = ToyService()
     if request.param == "inproc":
         yield Link("inproc", service, lambda **options: connect("inproc://", service=service, **options))
         return
-    if request.param == "tls":
-        join("tls://127.0.0.1:0")  # makes the certificate
+    if request.param in ENCRYPTED:
+        join(f"{request.param}://127.0.0.1:0")  # makes the certificate
     with serving(address(request.param, tmp_path), service) as processor:
-        if request.param == "tls":
+        if request.param in ENCRYPTED:
             join(processor.urls[0])
         yield Link(request.param, service, lambda **options: connect(processor.urls[0], **options))
 
@@ -202,7 +203,7 @@ def test_after_any_error_the_rows_are_as_they_were(link: Link) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("scheme", ["shm", "tcp"])
+@pytest.mark.parametrize("scheme", ["shm", "tcp", "ws"])
 class TestBetweenProcesses:
     """What only a link between two processes can show."""
 
@@ -246,7 +247,7 @@ class TestBetweenProcesses:
             waiting.close()
 
     def test_nobody_at_the_address_says_how_to_start_one(self, scheme: str, tmp_path: Path) -> None:
-        url = "tcp://127.0.0.1:1" if scheme == "tcp" else f"shm://{tmp_path}/nobody"
+        url = f"shm://{tmp_path}/nobody" if scheme == "shm" else f"{scheme}://127.0.0.1:1"
         with pytest.raises(Unreachable, match=f"nobody answers at {url} .*start one with: twofold weights"):
             connect(url)
 

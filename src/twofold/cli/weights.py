@@ -25,12 +25,25 @@ from twofold.processor.weight import WeightProcessor
 from twofold.store.keys import in_force, keys_folder
 from twofold.units import bytes_text
 
+DEFAULT_URL = "tcp://127.0.0.1:7070"
+
 
 def weights(
     model: options.Model,
     listen: Annotated[
-        str, typer.Option(metavar="URL", help="Where to be reached: tcp://127.0.0.1:PORT or shm://NAME.")
-    ] = "tcp://127.0.0.1:7070",
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="Where to be reached: tcp://127.0.0.1:PORT (default: 7070), shm://NAME, tls://HOST:PORT, "
+            "ws://127.0.0.1:PORT or wss://HOST:PORT. Repeat it for several.",
+        ),
+    ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL", help="Let pages of this origin connect by ws:// and wss://. Repeat it for several."
+        ),
+    ] = None,
     segments: Annotated[
         str | None,
         typer.Option(
@@ -54,7 +67,8 @@ def weights(
 ) -> None:
     """Hold a model's weights and answer calls, until Ctrl-C. It keeps nothing of a call."""
     settings = options.settings(threads, packed_cache=packed_cache)
-    listener = link.listen(listen, Tokens(in_force(keys_folder(), time.time()), tokens))
+    asked = Tokens(in_force(keys_folder(), time.time()), tokens)
+    listeners = link.listen_at(listen or [DEFAULT_URL], asked, origin or ())
     try:
         scrape = Scrape(metrics) if metrics else None
         with show.ShownProgress() as progress:
@@ -62,9 +76,10 @@ def weights(
             with open_checkpoint(model, progress) as checkpoint:
                 memory = load_weights(checkpoint, backend, progress, segments=segments)
     except BaseException:
-        listener.close()
+        for listener in listeners:
+            listener.close()
         raise
-    processor = WeightProcessor(memory, [listener], title=memory.manifest.name)
+    processor = WeightProcessor(memory, listeners, title=memory.manifest.name)
     signal.signal(signal.SIGINT, lambda *_: processor.stop())
     signal.signal(signal.SIGTERM, lambda *_: processor.leave())
     if with_parent:
@@ -72,8 +87,8 @@ def weights(
     scraped = scrape.serving(lambda: exposition(processor.status())) if scrape else nullcontext()
     try:
         with scraped:
-            show.write(f"ready {listener.url}\n")
-            show.note(_description(memory, backend, listener.url))
+            show.write("".join(f"ready {url}\n" for url in processor.urls))
+            show.note(_description(memory, backend, processor.urls[0]))
             if scrape:
                 show.note(f"Metrics: {scrape.url}")
             processor.serve_forever()

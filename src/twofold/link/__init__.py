@@ -1,9 +1,12 @@
 """Links: `connect` and `listen`, by scheme. Start in `base.py`.
 
-The files of shm:// and tcp:// are imported by name when an address asks for one: a model in one process needs neither.
+The files of all schemes but inproc:// are imported by name when an address asks for one: a model in one process
+needs none of them.
 """
 
+import contextlib
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 from twofold.errors import ConfigurationError
@@ -40,17 +43,21 @@ def connect(
             connection = _named("tcp").connect(address, hello, deadline)
         case "tls" | "twofold":
             connection = _named("tls").connect(address, hello, deadline)
+        case "ws" | "wss":
+            connection = _named("ws").connect(address, hello, deadline)
         case _:
             raise ConfigurationError(
-                f"cannot connect to '{url}'; use shm://NAME, tcp://127.0.0.1:PORT, tls://HOST:PORT or a join link"
+                f"cannot connect to '{url}'; use shm://NAME, tcp://127.0.0.1:PORT, tls://HOST:PORT, "
+                "ws://127.0.0.1:PORT, wss://HOST:PORT or a join link"
             )
     return connection
 
 
-def listen(url: str, tokens: Tokens = NO_TOKENS) -> Listener:
+def listen(url: str, tokens: Tokens = NO_TOKENS, origins: Sequence[str] = ()) -> Listener:
     """Take the address `url`; ConfigurationError if it cannot be one, Unreachable if it cannot be had.
 
-    ConfigurationError too if other hosts can reach it without being encrypted or without tokens.
+    ConfigurationError too if other hosts can reach it without being encrypted or without tokens. `origins`: of
+    the pages that may connect to a ws:// or wss:// address from a browser, beside its own.
     """
     address = parse(url)
     match address.scheme:
@@ -60,11 +67,24 @@ def listen(url: str, tokens: Tokens = NO_TOKENS) -> Listener:
             listener = _named("tcp").TcpListener(address, tokens)
         case "tls":
             listener = _named("tls").TlsListener(address, tokens)
+        case "ws" | "wss":
+            listener = _named("ws").WsListener(address, tokens, origins)
         case _:
             raise ConfigurationError(
-                f"cannot listen at '{url}'; use shm://NAME, tcp://127.0.0.1:PORT or tls://HOST:PORT"
+                f"cannot listen at '{url}'; use shm://NAME, tcp://127.0.0.1:PORT, tls://HOST:PORT, "
+                "ws://127.0.0.1:PORT or wss://HOST:PORT"
             )
     return listener
+
+
+def listen_at(urls: Sequence[str], tokens: Tokens, origins: Sequence[str] = ()) -> list[Listener]:
+    """Take all of `urls`, or none; as `listen`. ConfigurationError too for `origins` that no address asks for."""
+    if origins and not any(parse(url).scheme in ("ws", "wss") for url in urls):
+        raise ConfigurationError("--origin lets pages connect to ws:// and wss:// addresses; --listen has none")
+    with contextlib.ExitStack() as taken:
+        listeners = [taken.enter_context(contextlib.closing(listen(url, tokens, origins))) for url in urls]
+        taken.pop_all()
+    return listeners
 
 
 def _named(scheme: str) -> Any:

@@ -3,6 +3,8 @@
     inproc://           the service is in this process
     shm://NAME          same host: planes in shared memory, never copied (also shm:///absolute/path)
     tcp://HOST:PORT     a socket
+    tls://HOST:PORT     the same inside TLS
+    ws://HOST:PORT      messages of a WebSocket; wss:// inside TLS
 
 The side that connects hands over rows with the planes of a call, and finds those of the reply in the same rows. A
 connection carries one call at a time and belongs to one thread.
@@ -107,6 +109,9 @@ class Channel(Protocol):
 
     def read(self) -> int:
         """Pull the next frame of a port that is FED (`What`)."""
+
+    def pending(self) -> bool:
+        """Whether to `read` again now, although the socket may not tell so."""
 
     def welcome(self, message: Message, layout: Layout) -> None:
         """Accept the other side: send the Welcome and expect calls of this layout; before it no call is taken."""

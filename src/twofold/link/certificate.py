@@ -7,13 +7,16 @@ from pathlib import Path
 
 from twofold.errors import ConfigurationError, Refused
 
-ALPN = "twofold"  # without a version: the handshake inside says which versions differ, a TLS alert would not
+ALPN, HTTP_ALPN = (
+    "twofold",
+    "http/1.1",
+)  # without a version: the handshake inside says which versions differ, a TLS alert would not
 
 
 Session = ssl.SSLSocket | ssl.SSLObject
 
 
-def serving_context(identity: Path) -> ssl.SSLContext:
+def serving_context(identity: Path, alpn: str = ALPN) -> ssl.SSLContext:
     """The side that is connected to, with the key and certificate in the PEM file `identity`; ConfigurationError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
@@ -24,19 +27,19 @@ def serving_context(identity: Path) -> ssl.SSLContext:
             "remove it and make another with: twofold keys (all clients have to join again)"
         ) from error
     context.num_tickets = 0  # nobody resumes a session, and nothing comes unasked after the handshake
-    return _restricted(context)
+    return _restricted(context, alpn)
 
 
-def calling_context() -> ssl.SSLContext:
+def calling_context(alpn: str = ALPN) -> ssl.SSLContext:
     """The side that connects. It believes no authority: `check_server` must follow the handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    return _restricted(context)
+    return _restricted(context, alpn)
 
 
-def check_server(session: Session, fingerprint: bytes, url: str) -> None:
-    """Raise Refused unless the server at `url` has the certificate of `fingerprint` and speaks Twofold.
+def check_server(session: Session, fingerprint: bytes, url: str, alpn: str = ALPN) -> None:
+    """Raise Refused unless the server at `url` has the certificate of `fingerprint` and speaks `alpn`.
 
     Nothing may be sent to it before: the TLS handshake proved only that it has the key of its own certificate.
     """
@@ -47,7 +50,7 @@ def check_server(session: Session, fingerprint: bytes, url: str) -> None:
             f"{url} is not the host that was joined: its certificate is {short(shown)}, the join link said "
             f"{short(fingerprint)}; check the address, or ask for a new join link (twofold keys grant) and join again"
         )
-    if session.selected_alpn_protocol() != ALPN:
+    if session.selected_alpn_protocol() != alpn:
         raise Refused(f"{url} does not speak Twofold; check the port")
 
 
@@ -61,9 +64,9 @@ def short(fingerprint: bytes) -> str:
     return fingerprint[:8].hex(" ", 2)
 
 
-def _restricted(context: ssl.SSLContext) -> ssl.SSLContext:
+def _restricted(context: ssl.SSLContext, alpn: str) -> ssl.SSLContext:
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols([ALPN])
+    context.set_alpn_protocols([alpn])
     return context
 
 

@@ -40,6 +40,10 @@ class SocketChannel:
         """Pull the next frame (`Channel.read`)."""
         return self.port.pull()
 
+    def pending(self) -> bool:
+        """Whether to `read` again (`Channel.pending`)."""
+        return False
+
     def welcome(self, message: Message, layout: Layout) -> None:
         """Accept the other side (`Channel.welcome`)."""
         inward = room(max(layout.longest(gives=False), REQUEST_BYTES))

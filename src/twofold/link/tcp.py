@@ -106,7 +106,7 @@ def loopback(address: Address) -> list[SocketAddress]:
     places = resolved(address)
     if not all(on_this_host(ip) for _, (ip, _) in places):
         raise ConfigurationError(
-            f"{address.url} is not on this host, and tcp:// is not encrypted; "
+            f"{address.url} is not on this host, and {address.scheme}:// is not encrypted; "
             f"use tls://{address.place}, or 127.0.0.1 for this host"
         )
     return places
@@ -117,7 +117,9 @@ def resolved(address: Address) -> list[SocketAddress]:
     host, _, port = address.place.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ConfigurationError(f"'{address.url}' is not of the form tcp://HOST:PORT; write tcp://127.0.0.1:7000")
+        raise ConfigurationError(
+            f"'{address.url}' is not of the form {address.scheme}://HOST:PORT; write {address.scheme}://127.0.0.1:7000"
+        )
     try:
         found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

@@ -29,24 +29,17 @@ from twofold.link.desk import Desk, Place
 from twofold.link.port import SPIN_NS, Batch, What
 from twofold.log import logger
 from twofold.processor.allowance import Gate
+from twofold.processor.answers import Answers
 from twofold.processor.door import Door
 from twofold.processor.guest import Guest
-from twofold.processor.status import status_of
 from twofold.processor.tally import Tally
 from twofold.schedule.calls import CallQueue, Waiting
 from twofold.store.keys import keys_folder
-from twofold.units import Nanoseconds, Seconds
+from twofold.units import Seconds
 from twofold.wire.handshake import layout_of, limited, refusal
 from twofold.wire.message import (
-    AskStatus,
-    AskTokenizer,
-    Drain,
-    Failed,
     Hello,
     Message,
-    Ping,
-    Pong,
-    TokenizerReply,
     Welcome,
     failed,
 )
@@ -88,12 +81,11 @@ class WeightProcessor:
         self._desk = Desk()
         self._resting: list[Listener] = []  # that had no file left for who came
         self._stopping = False
-        self._draining = False
         self._leave_by: int | None = None
         self._called = 0  # when the last call came
         self._swept = 0
-        self._started = time.monotonic_ns()
         self._tally = Tally(self._layout.cuts)
+        self._answers = Answers(service, self._welcome, self._guests, self._tally)
         self._logger = logger("processor")
 
     @property
@@ -103,9 +95,7 @@ class WeightProcessor:
 
     def status(self, *, names: bool = False) -> Status:
         """How it does, with the `names` of the tokens only for those who may know them; from any thread."""
-        uptime = Nanoseconds(time.monotonic_ns() - self._started)
-        guests, counts = list(self._guests.values()), self._tally.counts()
-        return status_of(self._welcome, guests, counts, uptime=uptime, draining=self._draining, names=names)
+        return self._answers.status(names=names)
 
     def serve_forever(self) -> None:
         """Serve until `stop`; then every connection is closed."""
@@ -130,7 +120,7 @@ class WeightProcessor:
 
     def leave(self) -> None:
         """Say that we are draining, and `stop` once nobody calls any more, at most LEAVE_NS from now; as `stop`."""
-        self._draining = True
+        self._answers.draining = True
         self._leave_by = time.monotonic_ns() + LEAVE_NS
         self._desk.wake()
 
@@ -187,12 +177,9 @@ class WeightProcessor:
     def _other(self, guest: Guest, place: Place, what: int) -> None:
         """Anything but a call."""
         if what == What.READY:
-            while (what := guest.channel.read()) != What.NOTHING:
-                if what == What.CALL:
-                    call = guest.channel.calls.header()
-                    self._call(guest, call.segment, call.rows, call.nanoseconds)
-                else:
-                    self._other(guest, place, what)
+            self._read(guest, place)
+            while guest.number in self._guests and guest.channel.pending() and self._read(guest, place):
+                pass
         elif what == What.MESSAGE:
             self._message(guest, guest.channel.port.message())
         elif what == What.WRITABLE:
@@ -200,6 +187,16 @@ class WeightProcessor:
         else:
             port = place.port or guest.channel.port
             raise port.error(what, guest.channel.peer)
+
+    def _read(self, guest: Guest, place: Place) -> bool:
+        """Take one frame of a channel that has to `read`, if it is there whole."""
+        what = guest.channel.read()
+        if what == What.CALL:
+            call = guest.channel.calls.header()
+            self._call(guest, call.segment, call.rows, call.nanoseconds)
+        elif what != What.NOTHING:
+            self._other(guest, place, what)
+        return what != What.NOTHING
 
     def _accept(self, place: Place) -> None:
         listener: Listener = place.what
@@ -226,9 +223,9 @@ class WeightProcessor:
         if not guest.greeted:
             self._greet(guest, message)
         elif guest.calling or guest.behind:
-            raise FrameError(f"a {type(message).__name__} came before the last answer had left")
+            raise FrameError(f"a {type(message).__name__} came before the last answer was taken")
         else:
-            self._left(guest, guest.channel.send(self._reply_to(guest, message)))
+            self._left(guest, guest.channel.send(self._answers.reply_to(guest, message)))
 
     def _greet(self, guest: Guest, hello: Message) -> None:
         if not isinstance(hello, Hello):
@@ -255,35 +252,9 @@ class WeightProcessor:
         guest.limited = self._gate.limit(guest.owner, scope, time.monotonic_ns())
         return limited(self._welcome, scope.rows)
 
-    def _reply_to(self, guest: Guest, message: Message) -> Message:
-        match message:
-            case Ping():
-                return Pong(self._draining, bytes(message.answer))
-            case AskStatus():
-                return self.status(names=guest.grant is None or guest.grant.scope.admin)
-            case Drain():
-                return self._drain(guest)
-            case AskTokenizer():
-                return self._tokenizer()
-            case _:
-                raise FrameError(f"a {type(message).__name__} is not a question")
-
-    def _drain(self, guest: Guest) -> Pong | Failed:
-        """Say from now on that we are draining, if `guest` may ask for that."""
-        if guest.grant is not None and not guest.grant.scope.admin:
-            return failed(Refused("this token may not drain the processor; one that is granted with --admin may"))
-        self._draining = True
-        return Pong(self._draining)
-
-    def _tokenizer(self) -> TokenizerReply | Failed:
-        try:
-            return TokenizerReply(self._service.tokenizer())
-        except TwofoldError as error:
-            return failed(error)
-
     def _call(self, guest: Guest, segment: int, rows: int, left: int) -> None:
-        if guest.calling:
-            raise FrameError("a call came while another was in flight")
+        if guest.calling or guest.behind:
+            raise FrameError("a call came before the last answer was taken")
         now = self._called = time.monotonic_ns()
         guest.calling = True
         try:
