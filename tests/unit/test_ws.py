@@ -262,15 +262,20 @@ def test_what_is_no_websocket_is_answered_in_http(processor: WeightProcessor, wr
         assert b"a weight processor of Twofold listens here" in body
 
 
-def test_a_slow_request_and_one_too_many_are_told_so_in_http() -> None:
+def test_a_slow_request_is_told_so_in_http() -> None:
     with (
-        serving("ws://127.0.0.1:0", ToyService(), connections=1, handshake=0.2) as processor,
+        serving("ws://127.0.0.1:0", ToyService(), handshake=0.2) as processor,
         raw(processor.urls[0]) as slow,
-        raw(processor.urls[0]) as second,
     ):
         slow.sendall(REQUEST[:-4])
-        assert everything(second).startswith(b"HTTP/1.1 503 ")
         assert everything(slow).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_connection_too_many_is_told_so_in_http() -> None:
+    with serving("ws://127.0.0.1:0", ToyService(), connections=1) as processor, contextlib.ExitStack() as stack:
+        stack.callback(connect(processor.urls[0]).close)
+        with raw(processor.urls[0]) as second:
+            assert everything(second).startswith(b"HTTP/1.1 503 ")
 
 
 def test_an_open_websocket_that_says_nothing_is_dropped_in_time() -> None:
