@@ -14,17 +14,17 @@ import itertools
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 from fabric import judge
 from fabric.judge import Promise
 from fabric.load import Load
 from fabric.processors import Child, Processor
+from fabric.repeated import Repeated
 from fabric.streams import expected
 from fabric.vitals import SLACK_BYTES, SLACK_DESCRIPTORS, Vital, Watch, look
 
@@ -44,35 +44,26 @@ ROUND_BYTES = 4 * SLACK_BYTES  # what a second round may add
 MOST_BYTES = 512 * MIB  # what a thousand connections may take for as long as they last
 
 
-class Newcomers:
-    """A context manager: connects, asks and leaves again and again; how long that took, and how often it failed."""
+class Newcomers(Repeated):
+    """Connects, asks and leaves again and again; how long that took, and how often it failed."""
 
     def __init__(self, url: str) -> None:
+        super().__init__(NEWCOMER_SECONDS)
         self._url = url
         self.seconds: list[float] = []
         self.refused: list[str] = []
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._come, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _come(self) -> None:
-        while not self._ended.wait(NEWCOMER_SECONDS):
-            start = time.monotonic()
-            try:
-                connection = link.connect(self._url)
-                connection.ask(Ping(), Seconds(5.0))
-                connection.close()
-            except LinkError as error:
-                self.refused.append(str(error))
-            else:
-                self.seconds.append(time.monotonic() - start)
+    def once(self) -> None:
+        """One newcomer."""
+        start = time.monotonic()
+        try:
+            connection = link.connect(self._url)
+            connection.ask(Ping(), Seconds(5.0))
+            connection.close()
+        except LinkError as error:
+            self.refused.append(str(error))
+        else:
+            self.seconds.append(time.monotonic() - start)
 
 
 def low(command: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":

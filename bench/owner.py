@@ -11,18 +11,15 @@ import time
 from twofold.config import Settings
 from twofold.engine.assemble import open_engine
 from twofold.engine.measure import some_tokens
+from twofold.store.progress import silent
 
 PROMPT = 32
-
-
-def quiet(stage: str, done: int, total: int) -> None:
-    """No progress is shown."""
 
 
 def main() -> None:
     """Serve the lines on standard input."""
     settings = Settings(weights=sys.argv[1], threads=1)
-    with open_engine(None, settings, split=False, progress=quiet) as ready:
+    with open_engine(None, settings, split=False, progress=silent) as ready:
         engine = ready.engine
         print("ready", flush=True)
         for line in sys.stdin:

@@ -16,16 +16,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from twofold.config import Settings
-from twofold.engine.assemble import open_engine
+from systems import PEERS, System
+
 from twofold.engine.machine import stamp
-from twofold.engine.measure import some_tokens
 from twofold.kernels.native import Native, physical_cores
 from twofold.processor.spawn import SpawnedWeights, weights_command
+from twofold.store.progress import silent
 from twofold.store.pull import ensure
 
 HERE = Path(__file__).resolve().parent
 TOKENS = 64
+Row = dict[str, Any]
 
 
 class Owner:
@@ -62,29 +63,37 @@ def together(owners: list[Owner], seconds: float) -> list[dict[str, Any]]:
     return [owner.end() for owner in owners]
 
 
-def alone(model: str, streams: int) -> float:
-    """Tokens a second of one process that decodes `streams` streams in one batch, everything in it."""
-    code = f"import owners; print(owners.batched({model!r}, {streams}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True, check=True)
-    return float(done.stdout)
+def measured(command: list[str], alone: System, asked: argparse.Namespace) -> tuple[list[float], dict[int, Row]]:
+    """Of every round: the rate of one process with 8 streams, and what each number of owners did."""
+    rows: dict[int, Row] = {count: {"rates": [], "shares": []} for count in asked.owners}
+    whole: list[float] = []
+    with SpawnedWeights(command) as child, contextlib.ExitStack() as stack:
+        owners: list[Owner] = []
+        for _ in range(max(asked.owners)):
+            owners.append(Owner(child.url))
+            stack.callback(owners[-1].close)
+        for number in range(asked.rounds):
+            whole.append(alone.ask("decode", streams=8, tokens=TOKENS)["tokens_per_second"])
+            for count in asked.owners:
+                did = together(owners[:count], asked.seconds)
+                assert len({tuple(answer["first"]) for answer in did}) == 1, "owners got different tokens"
+                rates = [answer["tokens_per_second"] for answer in did]
+                fair = sum(rates) / count
+                rows[count]["rates"].append(sum(rates))
+                rows[count]["shares"].append([min(rates) / fair, max(rates) / fair])
+            print(f"round {number + 1}: alone {whole[-1]:.0f},", {n: round(r["rates"][-1]) for n, r in rows.items()})
+    return whole, rows
 
 
-def batched(model: str, streams: int) -> float:
-    """As `alone`, in this process."""
-    from time import perf_counter  # noqa: PLC0415
-
-    with open_engine(model, Settings(), split=False, progress=lambda *_: None) as ready:
-        engine = ready.engine
-        sessions = [engine.open() for _ in range(streams)]
-        for session in sessions:
-            engine.feed(session, some_tokens(32, engine.manifest.vocabulary))
-        chosen, rates = [1] * streams, []
-        for _ in range(3):
-            start = perf_counter()
-            for _ in range(TOKENS):
-                chosen = engine.decode(sessions, chosen).argmax(axis=1).tolist()
-            rates.append(streams * TOKENS / (perf_counter() - start))
-    return max(rates)
+def conclude(whole: list[float], rows: dict[int, Row]) -> None:
+    """Add the medians to `rows`, and print them."""
+    print("| owners | tokens/s | of one process with 8 streams | least and largest share of the fair one |")
+    print("|---|---|---|---|")
+    for count, row in rows.items():
+        row["median"] = statistics.median(row["rates"])
+        row["of_one_process"] = statistics.median(r / w for r, w in zip(row["rates"], whole, strict=True))
+        low, high = (statistics.median(share[i] for share in row["shares"]) for i in (0, 1))
+        print(f"| {count} | {row['median']:.0f} | {row['of_one_process']:.2f} | {low:.2f}, {high:.2f} |")
 
 
 def main() -> None:
@@ -96,36 +105,20 @@ def main() -> None:
     parser.add_argument("--link", choices=("shm", "tcp"), default="shm")
     parser.add_argument("--model", default="smollm2")
     asked = parser.parse_args()
-    path = ensure(asked.model, lambda *_: None)
+    path = ensure(asked.model, silent)
     listen = "tcp://127.0.0.1:0" if asked.link == "tcp" else None
-    command = weights_command(path, listen=listen, threads=physical_cores())
-    rows: dict[int, dict[str, Any]] = {count: {"rates": [], "shares": []} for count in asked.owners}
-    whole: list[float] = []
-    with SpawnedWeights(command) as child, contextlib.ExitStack() as stack:
-        owners: list[Owner] = []
-        for _ in range(max(asked.owners)):
-            owners.append(Owner(child.url))
-            stack.callback(owners[-1].close)
-        for round_ in range(asked.rounds):
-            whole.append(alone(str(path), 8))
-            for count in asked.owners:
-                did = together(owners[:count], asked.seconds)
-                assert len({tuple(answer["first"]) for answer in did}) == 1, "owners got different tokens"
-                rates = [answer["tokens_per_second"] for answer in did]
-                fair = sum(rates) / count
-                rows[count]["rates"].append(sum(rates))
-                rows[count]["shares"].append([min(rates) / fair, max(rates) / fair])
-            print(f"round {round_ + 1}: alone {whole[-1]:.0f},", {n: round(r["rates"][-1]) for n, r in rows.items()})
-    base = statistics.median(whole)
-    print("| owners | tokens/s | of one process with 8 streams | least and largest share of the fair one |")
-    print("|---|---|---|---|")
-    for count, row in rows.items():
-        row["median"] = statistics.median(row["rates"])
-        row["of_one_process"] = statistics.median(r / w for r, w in zip(row["rates"], whole, strict=True))
-        low, high = (statistics.median(share[i] for share in row["shares"]) for i in (0, 1))
-        print(f"| {count} | {row['median']:.0f} | {row['of_one_process']:.2f} | {low:.2f}, {high:.2f} |")
-    result = {"model": asked.model, "link": asked.link, **stamp(Native().capabilities()), "one_process": base,
-              "one_process_rounds": whole, "owners": rows}  # fmt: skip
+    driver = [sys.executable, str(PEERS / "twofold_driver.py"), str(path), str(physical_cores())]
+    with System(driver) as alone:
+        whole, rows = measured(weights_command(path, listen=listen, threads=physical_cores()), alone, asked)
+    conclude(whole, rows)
+    result = {
+        "model": asked.model,
+        "link": asked.link,
+        **stamp(Native().capabilities()),
+        "one_process": statistics.median(whole),
+        "one_process_rounds": whole,
+        "owners": rows,
+    }
     name = "owners.json" if asked.link == "shm" else f"owners-{asked.link}.json"
     (HERE / "results" / name).write_text(json.dumps(result, indent=1) + "\n")
 

@@ -6,14 +6,11 @@ Across: multiplications for each byte of weights that is read, which grows with 
 second. A batch can be no faster than its bytes can be read (the slope) nor than its products can be formed (the flat).
 """
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pictures import picture
 from roofline import roofline
 
 NAMES = {"decode 1": "1 stream", "decode 8": "8 streams", "decode 32": "32 streams", "prefill 700": "prefill"}
@@ -60,16 +57,5 @@ def draw(result: dict[str, Any]) -> Figure:
     return figure
 
 
-def main() -> None:
-    """Draw one result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("result", type=Path)
-    parser.add_argument("picture", type=Path)
-    asked = parser.parse_args()
-    mpl.rcParams |= {"svg.hashsalt": "twofold", "svg.fonttype": "path"}  # the same figures give the same file
-    asked.picture.parent.mkdir(parents=True, exist_ok=True)
-    draw(json.loads(asked.result.read_text())).savefig(asked.picture, metadata={"Date": None})
-
-
 if __name__ == "__main__":
-    main()
+    picture(draw, __doc__)

@@ -3,13 +3,10 @@
 python bench/plot_rtt.py bench/results/rtt.json docs/pictures/rtt.svg
 """
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
+from pictures import picture
 
 BOUND_COLOUR, TOKEN_COLOUR = "#444444", "#0072B2"
 
@@ -37,16 +34,5 @@ def draw(result: dict[str, Any]) -> Figure:
     return figure
 
 
-def main() -> None:
-    """Draw one result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("result", type=Path)
-    parser.add_argument("picture", type=Path)
-    asked = parser.parse_args()
-    mpl.rcParams |= {"svg.hashsalt": "twofold", "svg.fonttype": "path"}  # the same figures give the same file
-    asked.picture.parent.mkdir(parents=True, exist_ok=True)
-    draw(json.loads(asked.result.read_text())).savefig(asked.picture, metadata={"Date": None})
-
-
 if __name__ == "__main__":
-    main()
+    picture(draw, __doc__)

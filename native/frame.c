@@ -100,14 +100,3 @@ void frame_unpack(const struct cut *cut, int gives, char *rows, uint64_t first, 
     payload += count * plane[p].row_bytes;
   }
 }
-
-/* For tests and for links that Python feeds: what is wrong with the frame in `data`, checksum included. */
-EXPORT int tf_frame_fault(const void *data, uint64_t size, const struct layout *layout) {
-  struct head head;
-  if (size < sizeof head) return FAULT_LENGTH;
-  memcpy(&head, data, sizeof head);
-  const enum fault fault = frame_fault(&head, layout, size - sizeof head);
-  if (fault) return (int)fault;
-  if (head.length != size - sizeof head) return FAULT_LENGTH;
-  return frame_checksum(&head, (const char *)data + sizeof head) == head.checksum ? FAULT_NONE : FAULT_CHECKSUM;
-}

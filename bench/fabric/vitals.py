@@ -1,11 +1,11 @@
 """Memory and descriptors of processes over time, and whether they stay flat."""
 
 import contextlib
-import threading
 import time
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
+from fabric.repeated import Repeated
 from twofold.units import MIB
 
 EVERY_SECONDS = 0.5
@@ -54,32 +54,23 @@ def flat(samples: list[Vital]) -> bool:
     return grown.resident_bytes <= slack and grown.descriptors <= SLACK_DESCRIPTORS
 
 
-class Watch:
+class Watch(Repeated):
     """A context manager: looks at every process it was told of, by name and process id, while the block runs."""
 
     def __init__(self) -> None:
+        super().__init__(EVERY_SECONDS)
         self.samples: dict[str, list[Vital]] = {}
         self._watched: dict[str, int] = {}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._ended.set()
-        self._thread.join()
 
     def add(self, name: str, pid: int) -> None:
         """Look at a process from now on, until it is gone."""
         self._watched[f"{name} {pid}"] = pid
 
-    def _look(self) -> None:
-        while not self._ended.wait(EVERY_SECONDS):
-            for name, pid in list(self._watched.items()):
-                seen = look(pid)
-                if seen:
-                    self.samples.setdefault(name, []).append(seen)
-                else:
-                    self._watched.pop(name, None)
+    def once(self) -> None:
+        """Look at each."""
+        for name, pid in list(self._watched.items()):
+            seen = look(pid)
+            if seen:
+                self.samples.setdefault(name, []).append(seen)
+            else:
+                self._watched.pop(name, None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engines import all_logits, engine, native, some_tokens
+from engines import Bits, all_logits, engine, native, some_tokens
 
 from twofold import link
 from twofold.engine.attach import Attachments
@@ -89,15 +89,13 @@ def walking(request: pytest.FixtureRequest, weights: Troubled, backend: Native, 
 
 
 @pytest.fixture
-def expected(tiny_path: Path) -> np.ndarray:  # type: ignore[type-arg]
+def expected(tiny_path: Path) -> Bits:
     with engine(tiny_path) as plain:
         return all_logits(plain, some_tokens(40, plain.manifest.vocabulary))
 
 
 def test_the_walk_gives_the_bits_of_the_loop_and_counts_the_same_calls(
-    walking: Engine,
-    tiny_path: Path,
-    expected: np.ndarray,  # type: ignore[type-arg]
+    walking: Engine, tiny_path: Path, expected: Bits
 ) -> None:
     tokens = some_tokens(40, walking.manifest.vocabulary)
     for chunk in (1, 7, 32):
@@ -110,11 +108,7 @@ def test_the_walk_gives_the_bits_of_the_loop_and_counts_the_same_calls(
     assert walking.weights.weights_ns > 0
 
 
-def test_a_slow_call_on_the_way_is_waited_for(
-    walking: Engine,
-    weights: Troubled,
-    expected: np.ndarray,  # type: ignore[type-arg]
-) -> None:
+def test_a_slow_call_on_the_way_is_waited_for(walking: Engine, weights: Troubled, expected: Bits) -> None:
     tokens = some_tokens(40, walking.manifest.vocabulary)
     session = walking.open()
     walking.feed(session, tokens[:20])
@@ -126,9 +120,7 @@ def test_a_slow_call_on_the_way_is_waited_for(
 
 
 def test_an_error_of_a_call_on_the_way_is_raised_and_the_session_goes_on(
-    walking: Engine,
-    weights: Troubled,
-    expected: np.ndarray,  # type: ignore[type-arg]
+    walking: Engine, weights: Troubled, expected: Bits
 ) -> None:
     tokens = some_tokens(40, walking.manifest.vocabulary)
     session = walking.open()
@@ -141,10 +133,7 @@ def test_an_error_of_a_call_on_the_way_is_raised_and_the_session_goes_on(
 
 
 def test_a_processor_lost_on_the_way_is_found_again_when_it_is_back(
-    weights: Troubled,
-    backend: Native,
-    tmp_path: Path,
-    expected: np.ndarray,  # type: ignore[type-arg]
+    weights: Troubled, backend: Native, tmp_path: Path, expected: Bits
 ) -> None:
     url, tokens = f"shm://{tmp_path}/s", some_tokens(40, weights.manifest.vocabulary)
     with contextlib.ExitStack() as first:

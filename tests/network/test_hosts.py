@@ -9,10 +9,11 @@ import socket
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from fabric.hosts import BENCH, Host, Network
+from processes import watched
 
 from twofold.errors import DeviceError
 
@@ -33,18 +34,6 @@ def measure(net: Network) -> Measure:
         return times
 
     return measured
-
-
-@contextlib.contextmanager
-def watched(pid: int) -> Iterator["select.poll"]:
-    """A poll that reports once the process has ended; it must be alive now."""
-    descriptor = os.pidfd_open(pid)
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    try:
-        yield poll
-    finally:
-        os.close(descriptor)
 
 
 def serve(host: Host) -> subprocess.Popen[bytes]:

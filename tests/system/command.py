@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,15 +236,3 @@ def children_of(pid: int) -> list[int]:
         with contextlib.suppress(OSError):
             found += map(int, task.read_text().split())
     return found
-
-
-@contextlib.contextmanager
-def watched(pid: int) -> Iterator["select.poll"]:
-    """A poll that reports once the process of another parent has ended; it must be alive now."""
-    descriptor = os.pidfd_open(pid)
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    try:
-        yield poll
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import REFUSAL_SECONDS, Running, all_of, start, twofold, watched
+from command import REFUSAL_SECONDS, Running, all_of, start, twofold
+from processes import watched
 
 LINK_ERROR, INTERRUPTED = 4, 130
 PROMPT_END_SECONDS = 2.0  # how soon a command ends that was told to

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from command import COMMAND, Finished, Running, clean_environment, start, twofold, watched
+from command import COMMAND, Finished, Running, clean_environment, start, twofold
+from processes import watched
 
 DEVICE_ERROR, INTERRUPTED, BROKEN_PIPE = 5, 130, 141
 PROMPT_END_SECONDS = 2.0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from strangers import control, exactly
 from toy_processor import BLOCK, DIGEST, ToyService
 
 from twofold import link
@@ -20,8 +21,8 @@ from twofold.processor.weight import WeightProcessor
 from twofold.store import keys
 from twofold.store.grant import Grant, Invitation, Scope, Token, UnixSeconds, verifier_of
 from twofold.units import Nanoseconds, Seconds
-from twofold.wire.frame import CALL, CONTROL, HEADER_BYTES, REPLY, Header, pack, unpack
-from twofold.wire.message import AskStatus, Failed, Hello, Message, Ping, Pong, Welcome, decode, encode
+from twofold.wire.frame import CALL, HEADER_BYTES, REPLY, Header, pack, unpack
+from twofold.wire.message import AskStatus, Failed, Hello, Message, Ping, Pong, Welcome, decode
 from twofold.wire.rows import Layout, Rows
 from twofold.wire.status import Status
 from twofold.wire.token import NO_FINGERPRINT, proved
@@ -103,20 +104,6 @@ def works(connection: Connection, count: int = 1, deadline: Seconds = SOON) -> b
     rows["ids"][:count] = 21
     connection.call(rows, 0, count, deadline)
     return bool((rows["carry"][:count] == 42).all())
-
-
-def control(message: Message) -> bytes:
-    payload = encode(message)
-    return pack(Header(CONTROL, length=len(payload)), [payload]) + payload
-
-
-def exactly(sock: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        piece = sock.recv(count - len(data))
-        assert piece
-        data += piece
-    return data
 
 
 def answer(sock: socket.socket) -> Message:

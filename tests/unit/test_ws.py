@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from strangers import control, exactly
 from toy_processor import Asker, ToyService, connect, join, serving
 
 from twofold.errors import ConfigurationError, DeadlinePassed, FrameError, Refused
@@ -30,7 +31,6 @@ from twofold.wire.message import (
     TokenizerReply,
     Welcome,
     decode,
-    encode,
 )
 
 SOON = Seconds(5.0)
@@ -64,16 +64,6 @@ def upgraded(url: str) -> Iterator[socket.socket]:
         yield sock
 
 
-def exactly(sock: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        piece = sock.recv(count - len(data))
-        if not piece:
-            raise EOFError
-        data += piece
-    return data
-
-
 def message(kind: int, payload: bytes, *, last: bool = True, masked: bool = True) -> bytes:
     """One frame of RFC 6455, section 5.2."""
     size = len(payload)
@@ -92,11 +82,6 @@ def received(sock: socket.socket) -> tuple[int, bytes]:
     elif size == 127:
         (size,) = struct.unpack(">Q", exactly(sock, 8))
     return first & 15, exactly(sock, size)
-
-
-def control(said: Message) -> bytes:
-    payload = encode(said)
-    return pack(Header(CONTROL, length=len(payload)), [payload]) + payload
 
 
 def heard(sock: socket.socket) -> Message:

@@ -28,42 +28,44 @@ from twofold.units import bytes_text
 DEFAULT_URL = "tcp://127.0.0.1:7070"
 
 
+Listen = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URL",
+        help="Where to be reached: tcp://127.0.0.1:PORT (default: 7070), shm://NAME, tls://HOST:PORT, "
+        "ws://127.0.0.1:PORT or wss://HOST:PORT. Repeat it for several.",
+    ),
+]
+Origin = Annotated[
+    list[str] | None,
+    typer.Option(metavar="URL", help="Let pages of this origin connect by ws:// and wss://. Repeat it for several."),
+]
+Segments = Annotated[
+    str | None,
+    typer.Option(metavar="RANGES", help="Hold these segments alone, like 0-15 or 0-3,7 (twofold inspect lists them)."),
+]
+NeedTokens = Annotated[
+    bool, typer.Option("--tokens", help="Let in only who has a token (twofold keys grant), on this host too.")
+]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT", help="Serve figures for Prometheus at http://HOST:PORT/metrics, on this host alone."
+    ),
+]
+WithParent = Annotated[bool, typer.Option("--with-parent", help="End when standard input does.", hidden=True)]
+
+
 def weights(
     model: options.Model,
-    listen: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="URL",
-            help="Where to be reached: tcp://127.0.0.1:PORT (default: 7070), shm://NAME, tls://HOST:PORT, "
-            "ws://127.0.0.1:PORT or wss://HOST:PORT. Repeat it for several.",
-        ),
-    ] = None,
-    origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="URL", help="Let pages of this origin connect by ws:// and wss://. Repeat it for several."
-        ),
-    ] = None,
-    segments: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RANGES", help="Hold these segments alone, like 0-15 or 0-3,7 (twofold inspect lists them)."
-        ),
-    ] = None,
-    tokens: Annotated[
-        bool, typer.Option("--tokens", help="Let in only who has a token (twofold keys grant), on this host too.")
-    ] = False,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT", help="Serve figures for Prometheus at http://HOST:PORT/metrics, on this host alone."
-        ),
-    ] = None,
+    listen: Listen = None,
+    origin: Origin = None,
+    segments: Segments = None,
+    tokens: NeedTokens = False,
+    metrics: Metrics = None,
     threads: options.Threads = None,
     packed_cache: options.PackedCache = None,
-    with_parent: Annotated[
-        bool, typer.Option("--with-parent", help="End when standard input does.", hidden=True)
-    ] = False,
+    with_parent: WithParent = False,
 ) -> None:
     """Hold a model's weights and answer calls, until Ctrl-C. It keeps nothing of a call."""
     settings = options.settings(threads, packed_cache=packed_cache)
@@ -80,21 +82,25 @@ def weights(
             listener.close()
         raise
     processor = WeightProcessor(memory, listeners, title=memory.manifest.name)
-    signal.signal(signal.SIGINT, lambda *_: processor.stop())
-    signal.signal(signal.SIGTERM, lambda *_: processor.leave())
     if with_parent:
         threading.Thread(target=_stop_with_stdin, args=(processor,), daemon=True).start()
-    scraped = scrape.serving(lambda: exposition(processor.status())) if scrape else nullcontext()
     try:
-        with scraped:
-            show.write("".join(f"ready {url}\n" for url in processor.urls))
-            show.note(_description(memory, backend, processor.urls[0]))
-            if scrape:
-                show.note(f"Metrics: {scrape.url}")
-            processor.serve_forever()
+        _serve(processor, scrape, _description(memory, backend, processor.urls[0]))
     finally:
         memory.close()
         backend.close()
+
+
+def _serve(processor: WeightProcessor, scrape: Scrape | None, description: str) -> None:
+    """Say that it is ready, and serve until a signal."""
+    signal.signal(signal.SIGINT, lambda *_: processor.stop())
+    signal.signal(signal.SIGTERM, lambda *_: processor.leave())
+    with scrape.serving(lambda: exposition(processor.status())) if scrape else nullcontext():
+        show.write("".join(f"ready {url}\n" for url in processor.urls))
+        show.note(description)
+        if scrape:
+            show.note(f"Metrics: {scrape.url}")
+        processor.serve_forever()
 
 
 def _description(memory: WeightMemory, backend: Native, url: str) -> str:

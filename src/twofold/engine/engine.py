@@ -29,7 +29,7 @@ class Engine:
         self.manifest = context.manifest
         self.rows = weights.rows
         self.chunk = min(context.rows, self.rows.layout.rows)
-        self._walk = Walk(weights, context)
+        self._walk = Walk(weights, context, self._attend)
         self._context_ns = 0
 
     @property

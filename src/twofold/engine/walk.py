@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from twofold.engine.caller import Caller
+from twofold.engine.step import Context
 from twofold.link.calling import SLICE_NS
 from twofold.link.port import SPIN_NS, What, native_layout
 from twofold.memory.context import ContextMemory
@@ -32,14 +33,15 @@ class _Walk(ctypes.Structure):
 class Walk:
     """One lane's way through the layers."""
 
-    def __init__(self, weights: Caller, context: ContextMemory) -> None:
-        self._weights, self._context = weights, context
+    def __init__(self, weights: Caller, context: ContextMemory, attend: Context) -> None:
+        """`attend`: the context operation of a layer that is not done natively."""
+        self._weights, self._context, self._attend = weights, context, attend
         self._layers = len(context.manifest.layers)
         self._layout = native_layout(weights.rows.layout)
         self._raw = _Walk(layout=ctypes.addressof(self._layout), rows=weights.rows.address)
         self._reference = ctypes.byref(self._raw)
         self._function = _function()
-        self.context_ns = 0
+        self.context_ns = 0  # of the layers done natively
 
     def __call__(self, count: int) -> int:
         """Pass the first `count` rows through the layers; how many, as the rest may have to go call by call."""
@@ -62,11 +64,6 @@ class Walk:
                 self._attend(raw.segment, count)
                 raw.segment += 1
         return int(raw.segment)
-
-    def _attend(self, layer: int, count: int) -> None:
-        start = time.perf_counter_ns()
-        self._context.attend(layer, self._weights.rows, count)
-        self.context_ns += time.perf_counter_ns() - start
 
 
 @functools.cache

@@ -12,7 +12,6 @@ connection carries one call at a time and belongs to one thread.
 
 import math
 import os
-import time
 from typing import NamedTuple, Protocol
 
 from twofold.errors import ConfigurationError, DeadlinePassed, InternalError, LinkError
@@ -191,11 +190,6 @@ def time_left(deadline: Seconds, peer: str) -> Seconds:
     if deadline <= 0:
         raise DeadlinePassed(f"{peer} was called with no time left")
     return bounded(deadline)
-
-
-def expiry_of(deadline: Seconds | None) -> float | None:
-    """The moment on the monotonic clock that is `deadline` from now; None for never."""
-    return None if deadline is None else time.monotonic() + bounded(deadline)
 
 
 def reason(error: OSError) -> str:

@@ -4,11 +4,11 @@ import socket
 import time
 from collections.abc import Sequence
 
-from twofold.link.calling import PortConnection
-from twofold.link.channel import REQUEST_BYTES, SocketChannel
+from twofold.link.calling import PortConnection, port_over
+from twofold.link.channel import SocketChannel
 from twofold.link.flow import Flow
 from twofold.link.greet import greeted
-from twofold.link.port import Kind, Port, What, room
+from twofold.link.port import Kind, Port, What
 from twofold.link.stream import MessageStream
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.handshake import layout_of
@@ -138,7 +138,4 @@ def welcomed(stream: FedStream, url: str, hello: Hello, expiry: float) -> FedCon
     """The connection that `hello` is welcomed with on `stream`, which is closed on any error (`greeted`)."""
     with greeted(stream, url, hello, expiry) as welcome:
         layout = layout_of(welcome)
-        inward = room(max(layout.longest(gives=True), REQUEST_BYTES))
-        port = Port(Kind.FED, inward, room(layout.longest(gives=False)), stream.socket.fileno())
-        port.expect(layout)
-        return FedConnection(stream, welcome, layout, port)
+        return FedConnection(stream, welcome, layout, port_over(stream, Kind.FED, layout))

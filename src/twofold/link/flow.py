@@ -3,6 +3,7 @@
 A flow carries one stream of bytes each way and never waits.
 """
 
+import abc
 import errno
 import socket
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ class SocketFlow:
         """As `Flow.close`."""
 
 
-class Wrapped:
+class Wrapped(abc.ABC):
     """What a flow that puts bytes into another form has in common with its like: `wrap`, and sending all of that."""
 
     def __init__(self, below: Flow) -> None:
@@ -73,9 +74,9 @@ class Wrapped:
         while self._outbox:
             del self._outbox[: self.below.send([self._outbox])]
 
+    @abc.abstractmethod
     def wrap(self, parts: Parts) -> int:
         """Put bytes from the front of `parts` into the outbox; how many."""
-        raise NotImplementedError
 
 
 def ended() -> ConnectionResetError:

@@ -5,13 +5,13 @@ import time
 
 from twofold.errors import ConfigurationError, Unreachable
 from twofold.link.base import Address, bounded, reason
-from twofold.link.calling import PortConnection
-from twofold.link.channel import REQUEST_BYTES, SocketChannel
+from twofold.link.calling import PortConnection, port_over
+from twofold.link.channel import SocketChannel
 from twofold.link.exposure import Tokens, on_this_host, token_required
 from twofold.link.greet import greeted
 from twofold.link.joined import introduced, invitation_for
 from twofold.link.listener import BACKLOG, accepted
-from twofold.link.port import Kind, Port, room
+from twofold.link.port import Kind
 from twofold.link.stream import MessageStream
 from twofold.store.keys import keys_folder
 from twofold.units import Seconds
@@ -76,10 +76,7 @@ def connect(address: Address, hello: Hello, deadline: Seconds) -> PortConnection
     stream = MessageStream(connected(address, places, expiry), f"weight processor at {address.url}")
     with greeted(stream, address.url, hello, expiry) as welcome:
         layout = layout_of(welcome)
-        inward = room(max(layout.longest(gives=True), REQUEST_BYTES))
-        port = Port(Kind.SOCKET, inward, room(layout.longest(gives=False)), stream.socket.fileno())
-        port.expect(layout)
-        return PortConnection(stream, welcome, layout, port)
+        return PortConnection(stream, welcome, layout, port_over(stream, Kind.SOCKET, layout))
 
 
 def connected(address: Address, places: list[SocketAddress], expiry: float) -> socket.socket:

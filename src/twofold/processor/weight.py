@@ -77,7 +77,7 @@ class WeightProcessor:
         self._queue = CallQueue(len(self._layout.cuts), self._layout.limit)
         self._gate = Gate()
         self._door = Door(keys or keys_folder())
-        self._guests: dict[int, Guest] = {}  # by the index of the place where calls arrive
+        self._guests: dict[int, Guest] = {}  # by their number
         self._desk = Desk()
         self._resting: list[Listener] = []  # that had no file left for who came
         self._stopping = False
@@ -107,7 +107,7 @@ class WeightProcessor:
                 self._turn()
         finally:
             self._stopping = True
-            for guest in set(self._guests.values()):
+            for guest in list(self._guests.values()):
                 self._dismiss(guest)
             for listener in self._listeners:
                 listener.close()
@@ -138,8 +138,7 @@ class WeightProcessor:
         pause = 0 if busy else SWEEP_NS
         if len(self._gate):
             pause = min(pause, self._gate.pause(time.monotonic_ns()))
-        for place, what, segment, rows, left in self._desk.wait(spin, pause):
-            self._arrived(place, what, segment, rows, left)
+        self._wait(spin, pause)
         now = time.monotonic_ns()
         if now - self._swept > SWEEP_NS:
             self._sweep(now)
@@ -148,14 +147,18 @@ class WeightProcessor:
                 self._queue.put(call)
         linger = self._queue.linger(now)
         if linger:
-            for place, what, segment, rows, left in self._desk.wait(0, linger):
-                self._arrived(place, what, segment, rows, left)
+            self._wait(0, linger)
             return
         batch = self._queue.next(now)
         if batch:
             self._run(batch)
 
     # what arrives
+
+    def _wait(self, spin_ns: int, timeout_ns: int) -> None:
+        """Take what arrives at the desk (`Desk.wait`)."""
+        for place, what, segment, rows, left in self._desk.wait(spin_ns, timeout_ns):
+            self._arrived(place, what, segment, rows, left)
 
     def _arrived(self, place: Place, what: int, segment: int, rows: int, left: int) -> None:
         guest = place.what
