@@ -8,6 +8,7 @@
 #include "frame.h"
 #include <errno.h>
 #include <stdatomic.h>
+#include <sched.h>
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -22,7 +23,6 @@ struct desk {
   const int32_t *shared;
   struct calm calm;
 };
-struct arrival { int32_t index, what; uint32_t segment, rows; uint64_t nanoseconds; };
 
 enum { EVENTS = 64, BELL = 1 << 30, PAUSES_PER_CLOCK = 8, NAP_NS = 10000 };
 
@@ -91,12 +91,11 @@ static void say_asleep(struct desk *desk, uint32_t asleep) {
 EXPORT void tf_desk_own(void) { prctl(PR_SET_TIMERSLACK, 1000); }
 
 /* What arrived, at most `most` of it (at least 4), once there is anything: looks until spin_ns have passed, then sleeps
- * for about timeout_ns at most. Times below a millisecond pass in naps, so that nobody has to ring. */
-EXPORT int tf_desk_wait(struct desk *desk, int64_t spin_ns, int64_t timeout_ns, struct arrival *out, int most) {
+ * for about timeout_ns at most. */
+int desk_wait(struct desk *desk, int64_t spin_ns, int64_t timeout_ns, struct arrival *out, int most) {
   int found = look(desk, out, most);
-  if (found || (!spin_ns && !timeout_ns)) return found;
+  if (found || timeout_ns <= 0) return found;
   struct spinning spinning = begin_to_spin(spin_ns, &desk->calm);
-  const int64_t start = spinning.last;
   while (go_on_spinning(&spinning, &desk->calm, found)) {
     for (int i = 0; !found && i < PAUSES_PER_CLOCK; i++) {
       pause_core();
@@ -104,16 +103,24 @@ EXPORT int tf_desk_wait(struct desk *desk, int64_t spin_ns, int64_t timeout_ns, 
     }
     found += look_at_events(desk, 0, out + found, most - found);
   }
-  while (!found && timeout_ns < 1000000 && clock_ns() - start < timeout_ns) {
-    nanosleep(&(struct timespec){0, NAP_NS}, 0);
-    found = look(desk, out, most);
-  }
-  if (!found && timeout_ns >= 1000000) {
+  if (!found) {
     say_asleep(desk, 1);
     found = look_at_shared(desk, out, most / 2);
-    if (!found) found = look_at_events(desk, (int)(timeout_ns / 1000000), out, most);
+    if (!found) found = look_at_events(desk, (int)((timeout_ns + 999999) / 1000000), out, most);
     say_asleep(desk, 0);
     if (!found) found = look_at_shared(desk, out, most / 2);
+  }
+  return found;
+}
+
+/* The same for a short time, in which others are let go first: those that are waited for may need this processor. */
+int desk_linger(struct desk *desk, int64_t nanoseconds, struct arrival *out, int most) {
+  const int64_t start = clock_ns();
+  const int calm = start < desk->calm.until;
+  int found = look(desk, out, most);
+  while (!found && clock_ns() - start < nanoseconds) {
+    if (calm) nanosleep(&(struct timespec){0, NAP_NS}, 0); else sched_yield();
+    found = look(desk, out, most);
   }
   return found;
 }

@@ -57,7 +57,9 @@ struct port {
 };
 
 /* What a port reports. */
-enum what { NOTHING, CALL, MESSAGE, READY, LOST, DAMAGED, WRITABLE };
+enum what { NOTHING, CALL, MESSAGE, READY, LOST, DAMAGED, WRITABLE, ANSWERED, FAILED };
+/* What happened at a place of a desk; segment, rows and the time to its deadline of a call. */
+struct arrival { int32_t index, what; uint32_t segment, rows; uint64_t nanoseconds; };
 enum what port_pull(struct port *port);
 long clock_ns(void);
 void pause_core(void);

@@ -96,6 +96,7 @@ static void run_steps(void *argument, int thread, int threads) {
 
 /* Run one segment on the first `count` rows; everything was allocated when the weights were loaded. */
 EXPORT void tf_segment(struct segment_call *call) {
+  if (call->count > call->touched) call->touched = call->count;
   const int64_t stride = (call->steps + GIVEN_A_LINE - 1) / GIVEN_A_LINE * GIVEN_A_LINE;
   _Alignas(4 * GIVEN_A_LINE) atomic_int given[pool_team(call->pool) * stride];
   memset(given, 0, sizeof given);

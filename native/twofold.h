@@ -159,6 +159,7 @@ struct segment_call {
   int64_t steps;
   char *rows;
   int64_t count;
+  int64_t touched; /* the most rows that runs wrote in scratch, since whoever wipes it said 0 */
 };
 void tf_segment(struct segment_call *call);
 

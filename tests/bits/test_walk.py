@@ -31,6 +31,9 @@ class Troubled(WeightMemory):
     slow = 0.0
     broken = False
 
+    def native_segments(self) -> None:
+        return None
+
     def work(self, segment: int, rows: Rows, count: int) -> Nanoseconds:
         """As ever, after the trouble."""
         slow, self.slow = self.slow, 0.0

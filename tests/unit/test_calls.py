@@ -19,21 +19,30 @@ FAR = 1 << 60
 
 
 def queue() -> CallQueue:
-    return CallQueue(SEGMENTS, lambda segment: 256 if segment < SEGMENTS - 1 else 32)
+    return CallQueue(SEGMENTS, lambda segment: 256 if segment < SEGMENTS - 1 else 32, 50_000)
 
 
-def call(
-    port: int, segment: int = 3, rows: int = 1, *, owner: str = "", arrived: int = 0, expiry: int = FAR
-) -> Waiting:
-    return Waiting(port, owner or f"owner {port}", segment, rows, arrived, expiry)
+def put(
+    calls: CallQueue,
+    port: int,
+    segment: int = 3,
+    rows: int = 1,
+    *,
+    owner: str = "",
+    arrived: int = 0,
+    expiry: int = FAR,
+) -> None:
+    owner = owner or f"owner {port}"
+    calls.enter(owner)
+    calls.put(Waiting(port, owner, segment, rows, arrived, expiry))
 
 
 def test_calls_of_all_owners_for_one_segment_run_together() -> None:
     calls = queue()
     for port in range(5):
-        calls.put(call(port, rows=port + 1))
+        put(calls, port, rows=port + 1)
     batch = calls.next(10)
-    assert [waiting.port for waiting in batch] == [0, 1, 2, 3, 4]
+    assert batch == [0, 1, 2, 3, 4]
     assert len(calls) == 0
     assert calls.next(11) == []
 
@@ -41,79 +50,82 @@ def test_calls_of_all_owners_for_one_segment_run_together() -> None:
 def test_a_batch_has_no_more_rows_than_its_segment_takes_and_the_rest_comes_next() -> None:
     calls = queue()
     for port in range(5):
-        calls.put(call(port, rows=100, arrived=port))
-    assert [waiting.port for waiting in calls.next(10)] == [0, 1]
-    assert [waiting.port for waiting in calls.next(11)] == [2, 3]
-    assert [waiting.port for waiting in calls.next(12)] == [4]
+        put(calls, port, rows=100, arrived=port)
+    assert calls.next(10) == [0, 1]
+    assert calls.next(11) == [2, 3]
+    assert calls.next(12) == [4]
 
 
 def test_a_small_call_goes_in_the_room_that_a_large_one_leaves() -> None:
     calls = queue()
     for port, rows in enumerate((200, 100, 30)):
-        calls.put(call(port, rows=rows, arrived=port))
-    assert [waiting.port for waiting in calls.next(10)] == [0, 2]
+        put(calls, port, rows=rows, arrived=port)
+    assert calls.next(10) == [0, 2]
 
 
 def test_the_longest_queue_goes_first() -> None:
     calls = queue()
-    calls.put(call(0, 7))
+    put(calls, 0, 7)
     for port in range(1, 4):
-        calls.put(call(port, 9, arrived=1))
-    assert {waiting.segment for waiting in calls.next(2)} == {9}
+        put(calls, port, 9, arrived=1)
+    assert calls.next(2) == [1, 2, 3]
 
 
 def test_a_lone_call_does_not_wait_longer_than_a_token_takes() -> None:
     calls, now, cost = queue(), 0, 100_000
-    calls.put(call(99, 20))
+    put(calls, 99, 20)
     for port in itertools.cycle(range(40)):  # somebody else always has a full batch at some other segment
         segment = now // cost % 20
         for other in range(32):
-            calls.put(call(1000 * port + other + 100, segment, arrived=now))
+            put(calls, 1000 * port + other + 100, segment, arrived=now)
         batch = calls.next(now)
         now += cost
-        calls.ran(batch, now, cost)
-        if batch[0].port == 99:
+        calls.ran(now, cost)
+        if batch[0] == 99:
             break
-        for waiting in list(batch):
-            calls.withdraw(waiting.port)
+        for done in batch:
+            calls.withdraw(done)
         assert now < 3 * SEGMENTS * cost
 
 
 def test_expired_calls_are_given_back_and_wait_no_more() -> None:
     calls = queue()
     for port in range(4):
-        calls.put(call(port, port % 2, expiry=10 * port + 5))
-    assert sorted(waiting.port for waiting in calls.expired(20)) == [0, 1]
+        put(calls, port, port % 2, expiry=10 * port + 5)
+    assert calls.expired(20) == [0, 1]
     assert len(calls) == 2
     assert calls.expired(20) == []
 
 
 def test_one_connection_is_never_waited_for() -> None:
     calls = queue()
-    calls.put(call(0, 1))
-    calls.ran(calls.next(1), 100, 99)
-    calls.put(call(0, 2, arrived=110))
+    put(calls, 0, 1)
+    assert calls.next(1) == [0]
+    calls.ran(100, 99)
+    put(calls, 0, 2, arrived=110)
     assert calls.linger(111) == 0
 
 
 def test_who_was_answered_a_moment_ago_at_the_segment_before_is_waited_for() -> None:
     calls = queue()
     for port in range(3):
-        calls.put(call(port, 1))
-    calls.ran(calls.next(0), 1000, 1000)
-    calls.put(call(0, 2, arrived=1100))
+        put(calls, port, 1)
+    assert calls.next(0)
+    calls.ran(1000, 1000)
+    put(calls, 0, 2, arrived=1100)
     assert 0 < calls.linger(1100) <= 2 * 1000
-    calls.put(call(1, 2, arrived=1200))
-    calls.put(call(2, 2, arrived=1300))
+    put(calls, 1, 2, arrived=1200)
+    put(calls, 2, 2, arrived=1300)
     assert calls.linger(1300) == 0
 
 
 def test_who_stays_away_is_not_waited_for() -> None:
     calls = queue()
     for port in range(2):
-        calls.put(call(port, 1))
-    calls.ran(calls.next(0), 1000, 1000)
-    calls.put(call(0, 2, arrived=900_000))
+        put(calls, port, 1)
+    assert calls.next(0)
+    calls.ran(1000, 1000)
+    put(calls, 0, 2, arrived=900_000)
     assert calls.linger(900_000) == 0
 
 
@@ -142,11 +154,13 @@ class Simulated:
     def __init__(self, loops: list[Looping], seed: int = 0) -> None:
         self.loops, self.chance = loops, random.Random(seed)
         self.queue, self.now = queue(), 0
+        self.asking: dict[int, Waiting] = {}
         self.had: Counter[str] = Counter()
         self.waits: dict[str, list[int]] = {loop.owner: [] for loop in loops}
         self.batches: list[int] = []
         self._coming: list[tuple[int, int]] = []
         for port, loop in enumerate(loops):
+            self.queue.enter(loop.owner)
             loop.segment = self.chance.randrange(SEGMENTS)
             heapq.heappush(self._coming, (self.chance.randrange(100_000), port))
 
@@ -170,15 +184,17 @@ class Simulated:
             loop = self.loops[port]
             rows = min(loop.rows, 32) if loop.segment == SEGMENTS - 1 else loop.rows
             loop.asked = at
-            self.queue.put(Waiting(port, loop.owner, loop.segment, rows, at, FAR))
+            self.asking[port] = Waiting(port, loop.owner, loop.segment, rows, at, FAR)
+            self.queue.put(self.asking[port])
 
-    def _work(self, batch: list[Waiting]) -> None:
+    def _work(self, ports: list[int]) -> None:
+        batch = [self.asking[port] for port in ports]
         rows = sum(waiting.rows for waiting in batch)
         for waiting in batch:
             self.waits[waiting.owner].append(self.now - waiting.arrived)
         self.now += cost(rows)
         self.batches.append(rows)
-        self.queue.ran(batch, self.now, cost(rows))
+        self.queue.ran(self.now, cost(rows))
         for waiting in batch:
             loop = self.loops[waiting.port]
             self.had[loop.owner] += waiting.rows
@@ -243,6 +259,7 @@ class AnyOrder(RuleBasedStateMachine):
     def put(self, segment: int, rows: int, owner: str, left: int) -> None:
         port = next(self.ports)
         rows = min(rows, 32) if segment == SEGMENTS - 1 else rows
+        self.queue.enter(owner)
         self.known[port] = Waiting(port, owner, segment, rows, self.now, self.now + left)
         self.queue.put(self.known[port])
 
@@ -254,21 +271,19 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(took=st.integers(1, 10_000_000))
     def run(self, took: int) -> None:
         assert self.queue.linger(self.now) >= 0
-        batch = self.queue.next(self.now)
+        batch = [self.known.pop(port) for port in self.queue.next(self.now)]
         assert batch
         assert len({waiting.segment for waiting in batch}) == 1
         assert sum(waiting.rows for waiting in batch) <= (256 if batch[0].segment < SEGMENTS - 1 else 32)
-        for waiting in batch:
-            assert self.known.pop(waiting.port) is waiting
         self.now += took
-        self.queue.ran(batch, self.now, took)
+        self.queue.ran(self.now, took)
 
     @rule()
     def expire(self) -> None:
         gone = self.queue.expired(self.now)
-        assert {waiting.port for waiting in gone} == {p for p, w in self.known.items() if w.expiry <= self.now}
-        for waiting in gone:
-            del self.known[waiting.port]
+        assert set(gone) == {p for p, w in self.known.items() if w.expiry <= self.now}
+        for port in gone:
+            del self.known[port]
 
     @precondition(lambda self: self.known)
     @rule(data=st.data())

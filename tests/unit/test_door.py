@@ -38,6 +38,9 @@ class Counted(ToyService):
         super().__init__()
         self.counts: list[int] = []
 
+    def native_segments(self) -> None:
+        return None
+
     def work(self, segment: int, rows: Rows, count: int) -> Nanoseconds:
         self.counts.append(count)
         return super().work(segment, rows, count)

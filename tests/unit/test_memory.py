@@ -78,6 +78,9 @@ class Failing:
         self.manifest, self.held, self.layout, self.tokenizer = memory.manifest, memory.held, memory.layout, bytes
         self._memory, self._left = memory, calls
 
+    def native_segments(self) -> None:
+        return None
+
     def work(self, segment: int, rows: Rows, count: int) -> Nanoseconds:
         self._left -= 1
         if self._left == 0:

@@ -7,8 +7,8 @@ from toy_processor import MANIFEST
 
 from twofold.processor.metrics import exposition
 from twofold.processor.tally import Tally
-from twofold.schedule.calls import Waiting
 from twofold.units import Nanoseconds
+from twofold.wire.rows import Layout
 from twofold.wire.status import Counts, Status
 
 
@@ -30,9 +30,9 @@ def samples(text: str) -> dict[tuple[str, str], float]:
 
 
 def counted() -> Counts:
-    tally = Tally(MANIFEST.cuts)
+    tally = Tally(Layout(MANIFEST))
     for rows, wait, worked in ((1, 3_000, 90_000), (5, 5_000, 200_000), (5, 10**11, 10**11)):
-        tally.ran([Waiting(0, "a", 0, rows, 10**12 - wait, 0)], rows, 10**12, worked)
+        tally.ran(0, rows, [wait], worked)
     tally.failed("Refused")
     return tally.counts()
 

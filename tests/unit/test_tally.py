@@ -3,8 +3,8 @@ from hypothesis import strategies as st
 from toy_processor import MANIFEST
 
 from twofold.processor.tally import Tally
-from twofold.schedule.calls import Waiting
 from twofold.wire.frame import HEADER_BYTES
+from twofold.wire.rows import Layout
 from twofold.wire.status import BUCKETS, ROW_BUCKETS, bucket, row_bucket
 
 # (segment, rows of each call, waits of each, worked)
@@ -14,11 +14,9 @@ batches = st.lists(st.tuples(st.integers(0, 1), calls, st.integers(0, 10**10)), 
 
 @given(batches)
 def test_every_figure_is_that_of_the_batches_that_ran(ran: list[tuple[int, list[tuple[int, int]], int]]) -> None:
-    tally = Tally(MANIFEST.cuts)
-    start = 10**12
+    tally = Tally(Layout(MANIFEST))
     for segment, made, worked in ran:
-        batch = [Waiting(i, "me", segment, rows, start - wait, start) for i, (rows, wait) in enumerate(made)]
-        tally.ran(batch, sum(rows for rows, _ in made), start, worked)
+        tally.ran(segment, sum(rows for rows, _ in made), [wait for _, wait in made], worked)
     counts = tally.counts()
     every = [(segment, rows, wait) for segment, made, _ in ran for rows, wait in made]
     assert counts.calls == sum(counts.waits) == len(every)
@@ -39,7 +37,7 @@ def test_every_figure_is_that_of_the_batches_that_ran(ran: list[tuple[int, list[
 
 
 def test_failures_are_counted_by_kind_and_what_was_told_stays_as_it_was() -> None:
-    tally = Tally(MANIFEST.cuts)
+    tally = Tally(Layout(MANIFEST))
     tally.failed("Refused")
     before = tally.counts()
     tally.failed("Refused")

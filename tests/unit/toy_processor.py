@@ -62,6 +62,9 @@ class ToyService:
         self.calls = 0
         self.batches: list[int] = []  # rows of each
 
+    def native_segments(self) -> None:
+        return None
+
     def work(self, segment: int, rows: Rows, count: int) -> Nanoseconds:
         """Run a segment, or the trouble that an id asks for."""
         self.rows, self.calls = rows, self.calls + 1

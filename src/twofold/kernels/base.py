@@ -48,6 +48,9 @@ class WeightKernels(Protocol):
     def run(self, segment: int, rows: Rows, count: int) -> None:
         """Run `segment` on the first `count` rows, from the planes it takes into the planes it gives."""
 
+    def native_segments(self) -> int | None:
+        """Address of an array of the native calls by segment; None if there are none."""
+
     def forget(self) -> None:
         """Wipe what earlier runs left in memory of ours; between two runs."""
 

@@ -71,6 +71,7 @@ class SegmentCall(ctypes.Structure):
         ("steps", c_int64),
         ("rows", c_void_p),
         ("count", c_int64),
+        ("touched", c_int64),
     )
 
 

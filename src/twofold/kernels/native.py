@@ -152,23 +152,30 @@ class NativeWeights:
         self._matrices = {place.name: place.at(self._arena.address) for place in places}
         self._buffers: dict[str, ValueStruct] = {}
         self._scratch: list[tuple[npt.NDArray[np.uint8], int]] = []  # memory beside the rows, and bytes a row of it
-        self._touched = 0  # rows of it that runs wrote since `forget`
         self._calls = {index: self._prepare(model, index) for index in segments}
+        count = model.manifest.segments
+        self._addresses = (ctypes.c_void_p * count)()
+        for index, (_, address) in self._calls.items():
+            self._addresses[index] = address
         self._tensors.clear()
 
     def run(self, segment: int, rows: Rows, count: int) -> None:
         """Run `segment` on the first `count` rows."""
         call, address = self._calls[segment]
         call.rows, call.count = rows.address, count
-        if count > self._touched:
-            self._touched = count
         self._native.functions.segment(address)
+
+    def native_segments(self) -> int:
+        """Address of an array of the calls by segment (`struct segment_call`), 0 where it is not held."""
+        return ctypes.addressof(self._addresses)
 
     def forget(self) -> None:
         """Wipe the scratch memory, as far as it was touched."""
-        for memory, row_bytes in self._scratch if self._touched else ():
-            memory[: self._touched * row_bytes] = 0
-        self._touched = 0
+        touched = max([call.touched for call, _ in self._calls.values()], default=0)
+        for memory, row_bytes in self._scratch if touched else ():
+            memory[: touched * row_bytes] = 0
+        for call, _ in self._calls.values():
+            call.touched = 0
 
     def close(self) -> None:
         """Give the memory back."""
@@ -182,7 +189,7 @@ class NativeWeights:
 
         lowered = Lowering(model.segments[index], shape).run()
         steps = (StepStruct * len(lowered))(*(self._step(step) for step in lowered))
-        call = SegmentCall(self._native.pool, self._native.level, ctypes.addressof(steps), len(lowered), None, 0)
+        call = SegmentCall(self._native.pool, self._native.level, ctypes.addressof(steps), len(lowered), None, 0, 0)
         self._keep.append(steps)
         return call, ctypes.addressof(call)
 

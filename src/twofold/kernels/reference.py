@@ -59,6 +59,9 @@ class ReferenceWeights:
             with np.errstate(over="ignore"):
                 rows[plane.name][:count] = values[plane.name].astype(NUMPY[plane.dtype])
 
+    def native_segments(self) -> None:
+        """None are native."""
+
     def forget(self) -> None:
         """Nothing to wipe: what a run makes goes with it."""
 

@@ -86,6 +86,9 @@ class Service(Protocol):
     def work(self, segment: int, rows: Rows, count: int) -> Nanoseconds:
         """Run a segment held here on the first `count` rows, in place; the time that took."""
 
+    def native_segments(self) -> int | None:
+        """Address of an array of the native calls by segment (`native/segment.c`); None if `work` is to be called."""
+
     def forget(self) -> None:
         """Wipe whatever of earlier calls is still in memory beside the rows."""
 

@@ -8,7 +8,7 @@ import struct
 import weakref
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from twofold.link.port import Kind, Port
 from twofold.native import library
 
 PLACES = 4096  # descriptors watched at once
-ARRIVALS = 256  # taken at one look
+ARRIVALS = 4096  # taken at once: what one look brings, or the calls of a batch
 _ARRIVAL = struct.Struct("<iiIIQ")
 _READ, _WRITE, _BELL = 1, 2, 4
 
@@ -42,6 +42,16 @@ class Place:
     descriptor: int
 
 
+class Arrival(NamedTuple):
+    """What happened at a place (`What`); segment, rows and nanoseconds to the deadline of a CALL."""
+
+    place: Place
+    what: int
+    segment: int
+    rows: int
+    nanoseconds: int
+
+
 class Desk:
     """Watches listeners, sockets and shared memory; one thread uses it, and any may `wake` it."""
 
@@ -58,8 +68,11 @@ class Desk:
         )  # the one freed longest ago is used next: an arrival may still name a late one
         self._arrivals = ctypes.create_string_buffer(_ARRIVAL.size * ARRIVALS)
         self._raw = _Desk(self._epoll.fileno(), 0, self._ports.ctypes.data, self._shared.ctypes.data)
-        self._reference = ctypes.byref(self._raw)
         self._view = memoryview(self._arrivals)
+        self.places = PLACES
+        self.address = ctypes.addressof(self._raw)
+        self.ports = int(self._ports.ctypes.data)  # addresses of the native ports, by place
+        self.arrivals = ctypes.addressof(self._arrivals)  # where `native/serve.c` writes what arrived
         self._waker = self.add(None, self._bell)
 
     def add(self, what: Any, descriptor: int, port: Port | None = None) -> Place:
@@ -99,21 +112,23 @@ class Desk:
         self._places[place.index] = None
         self._free.append(place.index)
 
-    def wait(self, spin_ns: int, timeout_ns: int) -> list[tuple[Place, int, int, int, int]]:
-        """(place, `What`, segment, rows, nanoseconds to the deadline) of all that arrived, once anything has.
+    def at(self, index: int) -> Any:
+        """Whoever gets to know of what happens at that place."""
+        place = self._places[index]
+        return place and place.what
 
-        Spins for `spin_ns`, then sleeps until `timeout_ns` at most; times below a millisecond are given to
-        other threads instead. Segment, rows and nanoseconds are of a CALL. A place may be gone by the time its
-        arrival is looked at, if an earlier one ended it.
+    def arrived(self, count: int) -> list[Arrival]:
+        """The first `count` of what was written to `arrivals`.
+
+        A place may be gone by the time its arrival is looked at, if an earlier one ended it.
         """
-        count = self._functions.tf_desk_wait(self._reference, spin_ns, timeout_ns, self._arrivals, ARRIVALS)
         found = []
         for index, what, segment, rows, nanoseconds in _ARRIVAL.iter_unpack(self._view[: count * _ARRIVAL.size]):
             place = self._places[index]
             if place is self._waker:
                 os.eventfd_read(self._bell)
             elif place is not None:
-                found.append((place, what, segment, rows, nanoseconds))
+                found.append(Arrival(place, what, segment, rows, nanoseconds))
         return found
 
     def wake(self) -> None:
@@ -133,8 +148,7 @@ class Desk:
 @functools.cache
 def _functions() -> Any:
     functions = library()
-    i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
+    i32 = ctypes.c_int32
     functions.tf_desk_watch.argtypes = (i32, i32, i32, i32, i32)
     functions.tf_desk_own.restype = None
-    functions.tf_desk_wait.argtypes = (pointer, i64, i64, pointer, i32)
     return functions

@@ -37,7 +37,10 @@ class Kind(enum.IntEnum):
 
 
 class What(enum.IntEnum):
-    """What a port reports. READY: something can be read that is no port; WRITABLE: all has left."""
+    """What a port reports. READY: something can be read that is no port; WRITABLE: all has left.
+
+    Of calls that a server took: ANSWERED, though not all of it may have left; FAILED: the batch could not be run.
+    """
 
     NOTHING = 0
     CALL = 1
@@ -46,6 +49,8 @@ class What(enum.IntEnum):
     LOST = 4
     DAMAGED = 5
     WRITABLE = 6
+    ANSWERED = 7
+    FAILED = 8
 
 
 class _Plane(ctypes.Structure):

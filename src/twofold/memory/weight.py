@@ -65,6 +65,10 @@ class WeightMemory:
         self._kernels.run(segment, rows, count)
         return Nanoseconds(time.perf_counter_ns() - start)
 
+    def native_segments(self) -> int | None:
+        """Where the native calls of the segments are, if there are any (`Service.native_segments`)."""
+        return self._kernels.native_segments()
+
     def forget(self) -> None:
         """Wipe what the kernels wrote beside the rows since this was last called."""
         self._kernels.forget()

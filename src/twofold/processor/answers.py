@@ -1,7 +1,7 @@
 """What a weight processor says when it is asked: how it does, its tokenizer, and that it will end."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from twofold.errors import FrameError, Refused, TwofoldError
 from twofold.link.base import Service
@@ -25,18 +25,31 @@ from twofold.wire.status import Status
 
 
 class Answers:
-    """The answers of the processor of `service`, whose `guests` and `tally` it reads."""
+    """The answers of the processor of `service`, whose `guests` and `tally` it reads.
 
-    def __init__(self, service: Service, welcome: Welcome, guests: Mapping[int, Guest], tally: Tally) -> None:
+    `waiting`: how many calls have no answer yet.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        welcome: Welcome,
+        guests: Mapping[int, Guest],
+        tally: Tally,
+        waiting: Callable[[], int],
+    ) -> None:
         self.draining = False  # it says so, and ends when nobody calls it any more
         self._service, self._welcome, self._guests, self._tally = service, welcome, guests, tally
+        self._waiting = waiting
         self._started = time.monotonic_ns()
 
     def status(self, *, names: bool) -> Status:
         """How it does, with the `names` of the tokens only for those who may know them; from any thread."""
         uptime = Nanoseconds(time.monotonic_ns() - self._started)
         guests, counts = list(self._guests.values()), self._tally.counts()
-        return status_of(self._welcome, guests, counts, uptime=uptime, draining=self.draining, names=names)
+        return status_of(
+            self._welcome, guests, counts, self._waiting(), uptime=uptime, draining=self.draining, names=names
+        )
 
     def reply_to(self, guest: Guest, message: Message) -> Message:
         """The answer to a message of `guest`; FrameError if it is no question."""

@@ -21,11 +21,17 @@ class Guest:
         self.grant: Grant | None = None  # the token it came in with
         self.limited = False  # its calls pass the gate
         self.greeted = False
-        self.calling = False  # a call of its has no answer yet
+        self.share: int | None = None  # the owner's number in the queue, once greeted
+        self.calling = False  # a call of its that did not go straight to the queue has no answer yet
         self.behind = False  # something for it has not left
         self.since = now  # when it became behind, or began what has not arrived whole
         self.places: list[Place] = []  # at the desk: of messages, and of calls if that is another
         self._begun = False
+
+    @property
+    def calls_at(self) -> int:
+        """The place at the desk where its calls arrive."""
+        return self.places[-1].index
 
     @property
     def watched_port(self) -> Port | None:

@@ -10,7 +10,14 @@ from twofold.wire.status import Counts, Status
 
 
 def status_of(
-    welcome: Welcome, guests: Sequence[Guest], counts: Counts, *, uptime: Nanoseconds, draining: bool, names: bool
+    welcome: Welcome,
+    guests: Sequence[Guest],
+    counts: Counts,
+    waiting: int,
+    *,
+    uptime: Nanoseconds,
+    draining: bool,
+    names: bool,
 ) -> Status:
     """The Status of a processor that welcomes with `welcome`; `names`: those of the tokens are to be in it."""
     greeted = [guest for guest in guests if guest.greeted]
@@ -25,6 +32,6 @@ def status_of(
         connections=len(greeted),
         owners=len({guest.owner for guest in greeted}),
         tokens=dict(tokens),
-        waiting=sum(guest.calling for guest in greeted),
+        waiting=waiting,
         counts=counts,
     )

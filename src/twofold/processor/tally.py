@@ -1,43 +1,50 @@
-"""What a weight processor counts while it works: a few additions a batch, and nothing of any row."""
+"""What a weight processor counts while it works: a few additions a batch (`native/serve.c`), and nothing of any row."""
 
+import ctypes
+import functools
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
-from twofold.model.segment import Cut
-from twofold.schedule.calls import Waiting
+from twofold.link.port import native_layout
+from twofold.native import library
 from twofold.units import Bytes, Nanoseconds
-from twofold.wire.frame import HEADER_BYTES
-from twofold.wire.status import BUCKETS, ROW_BUCKETS, Counts, bucket, row_bucket
+from twofold.wire.rows import Layout
+from twofold.wire.status import BUCKETS, ROW_BUCKETS, Counts
+
+
+class _Tally(ctypes.Structure):
+    _fields_ = (
+        ("calls", ctypes.c_uint64),
+        ("rows", ctypes.c_uint64),
+        ("batches", ctypes.c_uint64),
+        ("worked", ctypes.c_uint64),
+        ("waited", ctypes.c_uint64),
+        ("received", ctypes.c_uint64),
+        ("sent", ctypes.c_uint64),
+        ("batch_rows", ctypes.c_uint64 * ROW_BUCKETS),
+        ("waits", ctypes.c_uint64 * BUCKETS),
+        ("works", ctypes.c_uint64 * BUCKETS),
+    )
 
 
 class Tally:
     """Counts since it was made. One thread counts; any may read, and sees each figure as it is at that moment."""
 
-    def __init__(self, cuts: Sequence[Cut]) -> None:
-        """`cuts`: what each segment takes and gives."""
-        self._row_bytes = [cut.bytes_per_row() for cut in cuts]
-        self._calls = self._rows = self._batches = 0
-        self._worked = self._waited = self._received = self._sent = 0
-        self._batch_rows = [0] * ROW_BUCKETS
-        self._waits, self._works = [0] * BUCKETS, [0] * BUCKETS
+    def __init__(self, layout: Layout) -> None:
+        """`layout`: what each segment takes and gives."""
+        self._functions = _functions()
+        self._layout = native_layout(layout)
+        self._raw = _Tally()
+        self.address = ctypes.addressof(self._raw)
         self._failures: Counter[str] = Counter()
 
-    def ran(self, batch: Sequence[Waiting], rows: int, start: int, worked: int) -> None:
-        """A batch of `rows` rows, begun at `start`, was worked on for so long and answered; nanoseconds."""
-        takes, gives = self._row_bytes[batch[0].segment]
-        headers = HEADER_BYTES * len(batch)
-        self._calls += len(batch)
-        self._rows += rows
-        self._batches += 1
-        self._worked += worked
-        self._received += rows * takes + headers
-        self._sent += rows * gives + headers
-        self._batch_rows[row_bucket(rows)] += 1
-        self._works[bucket(worked)] += 1
-        for call in batch:
-            wait = start - call.arrived
-            self._waited += wait
-            self._waits[bucket(wait)] += 1
+    def ran(self, segment: int, rows: int, waits: Sequence[int], worked: int) -> None:
+        """A batch of `rows` rows was worked on for so long and answered; its calls had waited so long; nanoseconds."""
+        cut = ctypes.byref(self._layout.cut[segment])
+        self._functions.tf_tally_batch(self.address, cut, rows, len(waits), worked)
+        for wait in waits:
+            self._functions.tf_tally_wait(self.address, wait)
 
     def failed(self, kind: str) -> None:
         """A call was answered, or a connection ended, with an error of this class."""
@@ -45,16 +52,27 @@ class Tally:
 
     def counts(self) -> Counts:
         """All of it."""
+        raw = self._raw
         return Counts(
-            self._calls,
-            self._rows,
-            self._batches,
-            Nanoseconds(self._worked),
-            Nanoseconds(self._waited),
-            Bytes(self._received),
-            Bytes(self._sent),
-            tuple(self._batch_rows),
-            tuple(self._waits),
-            tuple(self._works),
+            raw.calls,
+            raw.rows,
+            raw.batches,
+            Nanoseconds(raw.worked),
+            Nanoseconds(raw.waited),
+            Bytes(raw.received),
+            Bytes(raw.sent),
+            tuple(raw.batch_rows),
+            tuple(raw.waits),
+            tuple(raw.works),
             dict(self._failures),
         )
+
+
+@functools.cache
+def _functions() -> Any:
+    functions = library()
+    pointer, u32 = ctypes.c_void_p, ctypes.c_uint32
+    functions.tf_tally_batch.argtypes = (pointer, pointer, u32, u32, ctypes.c_uint64)
+    functions.tf_tally_wait.argtypes = (pointer, ctypes.c_int64)
+    functions.tf_tally_batch.restype = functions.tf_tally_wait.restype = None
+    return functions

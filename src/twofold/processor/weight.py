@@ -1,11 +1,12 @@
 """A weight processor: a service, served to any number of connections by one thread.
 
-    ┌─▶ wait ──▶ accept, greet, answer questions, queue calls ──▶ linger ──▶ run one batch ──▶ answer ─┐
-    └───────────────────────────────────────────────────────────────────────────────────────────────────┘
+    ┌─▶ serve calls (native/serve.c) ──▶ accept, greet, answer questions, queue what came another way ─┐
+    └──────────────────────────────────────────────────────────────────────────────────────────────────┘
 
 Nothing in the loop waits for one peer: a frame that has not arrived whole, or an answer that a socket does not take,
-is left for later. Calls for the same segment run as one batch whoever they belong to (`schedule/calls.py`). It keeps
-nothing of a call once it is answered (R2): the rows are wiped, and at every sweep what the kernels wrote beside them.
+is left for later. Calls for the same segment run as one batch whoever they belong to (`schedule/calls.py`). Calls go
+straight to the queue, unless Python moves the bytes of their link or their token has an allowance. It keeps nothing of
+a call once it is answered (R2): the rows are wiped, and at every sweep what the kernels wrote beside them.
 """
 
 import contextlib
@@ -25,13 +26,14 @@ from twofold.errors import (
 )
 from twofold.link.base import HANDSHAKE_SECONDS, Listener, Service, check_call, welcome_of
 from twofold.link.channel import FRAME_SECONDS
-from twofold.link.desk import Desk, Place
-from twofold.link.port import SPIN_NS, Batch, What
+from twofold.link.desk import Arrival, Desk, Place
+from twofold.link.port import Batch, Kind, What
 from twofold.log import logger
 from twofold.processor.allowance import Gate
 from twofold.processor.answers import Answers
 from twofold.processor.door import Door
 from twofold.processor.guest import Guest
+from twofold.processor.loop import Loop
 from twofold.processor.tally import Tally
 from twofold.schedule.calls import CallQueue, Waiting
 from twofold.store.keys import keys_folder
@@ -73,19 +75,20 @@ class WeightProcessor:
         self._held = frozenset(service.held)
         self._welcome = welcome_of(service, title)
         self._layout = layout_of(self._welcome)
-        self._batch = Batch(self._layout)
+        self._one = Batch(self._layout)  # the rows of a call that is tried by itself
         self._queue = CallQueue(len(self._layout.cuts), self._layout.limit)
         self._gate = Gate()
         self._door = Door(keys or keys_folder())
         self._guests: dict[int, Guest] = {}  # by their number
         self._desk = Desk()
+        self._tally = Tally(self._layout)
+        self._loop = Loop(service, self._desk, self._queue, self._tally)
         self._resting: list[Listener] = []  # that had no file left for who came
         self._stopping = False
         self._leave_by: int | None = None
-        self._called = 0  # when the last call came
+        self._called = 0  # when the last call came that did not go straight to the queue
         self._swept = 0
-        self._tally = Tally(self._layout.cuts)
-        self._answers = Answers(service, self._welcome, self._guests, self._tally)
+        self._answers = Answers(service, self._welcome, self._guests, self._tally, self._waiting)
         self._logger = logger("processor")
 
     @property
@@ -128,68 +131,58 @@ class WeightProcessor:
         """Whether we were told to leave and keep nobody waiting by it."""
         if self._leave_by is None:
             return False
-        quiet = now - self._called > QUIET_NS and not any(guest.calling for guest in self._guests.values())
+        quiet = now - max(self._called, self._loop.called_ns) > QUIET_NS and not self._waiting()
         return quiet or not self._guests or now > self._leave_by
 
     def _turn(self) -> None:
         """Once round the loop."""
-        busy = bool(len(self._queue))
-        spin = 0 if busy else SPIN_NS
-        pause = 0 if busy else SWEEP_NS
-        if len(self._gate):
-            pause = min(pause, self._gate.pause(time.monotonic_ns()))
-        self._wait(spin, pause)
         now = time.monotonic_ns()
         if now - self._swept > SWEEP_NS:
             self._sweep(now)
+        until = self._swept + SWEEP_NS
         if len(self._gate):
             for call in self._gate.ready(now):
                 self._queue.put(call)
-        linger = self._queue.linger(now)
-        if linger:
-            self._wait(0, linger)
-            return
-        batch = self._queue.next(now)
-        if batch:
-            self._run(batch)
+            until = min(until, now + self._gate.pause(now))
+        for arrival in self._loop.turn(until):
+            self._arrived(arrival)
 
     # what arrives
 
-    def _wait(self, spin_ns: int, timeout_ns: int) -> None:
-        """Take what arrives at the desk (`Desk.wait`)."""
-        for place, what, segment, rows, left in self._desk.wait(spin_ns, timeout_ns):
-            self._arrived(place, what, segment, rows, left)
-
-    def _arrived(self, place: Place, what: int, segment: int, rows: int, left: int) -> None:
-        guest = place.what
+    def _arrived(self, arrival: Arrival) -> None:
+        guest = arrival.place.what
         if isinstance(guest, Guest):
             if guest.number not in self._guests:
                 return  # an earlier arrival ended it
             try:
-                if what == What.CALL:
-                    self._call(guest, segment, rows, left)
-                else:
-                    self._other(guest, place, what)
+                self._see_to(guest, arrival)
             except ProcessorLost as error:
                 self._dismiss(guest, error)
             except TwofoldError as error:
                 self._dismiss(guest, error, told=True)
         else:
-            self._accept(place)
+            self._accept(arrival.place)
 
-    def _other(self, guest: Guest, place: Place, what: int) -> None:
-        """Anything but a call."""
-        if what == What.READY:
-            self._read(guest, place)
-            while guest.number in self._guests and guest.channel.pending() and self._read(guest, place):
-                pass
-        elif what == What.MESSAGE:
-            self._message(guest, guest.channel.port.message())
-        elif what == What.WRITABLE:
-            self._left(guest, guest.channel.flush())
-        else:
-            port = place.port or guest.channel.port
-            raise port.error(what, guest.channel.peer)
+    def _see_to(self, guest: Guest, arrival: Arrival) -> None:
+        match arrival.what:
+            case What.CALL:
+                self._call(guest, arrival.segment, arrival.rows, arrival.nanoseconds)
+            case What.READY:
+                self._read(guest, arrival.place)
+                while guest.number in self._guests and guest.channel.pending() and self._read(guest, arrival.place):
+                    pass
+            case What.MESSAGE:
+                self._message(guest, guest.channel.port.message())
+            case What.ANSWERED:
+                self._answered(guest)
+                self._left(guest, guest.channel.flush())
+            case What.WRITABLE:
+                self._left(guest, guest.channel.flush())
+            case What.FAILED:
+                self._try(guest, arrival.segment, arrival.rows)
+            case what:
+                port = arrival.place.port or guest.channel.port
+                raise port.error(what, guest.channel.peer)
 
     def _read(self, guest: Guest, place: Place) -> bool:
         """Take one frame of a channel that has to `read`, if it is there whole."""
@@ -198,7 +191,7 @@ class WeightProcessor:
             call = guest.channel.calls.header()
             self._call(guest, call.segment, call.rows, call.nanoseconds)
         elif what != What.NOTHING:
-            self._other(guest, place, what)
+            self._see_to(guest, Arrival(place, what, 0, 0, 0))
         return what != What.NOTHING
 
     def _accept(self, place: Place) -> None:
@@ -225,7 +218,7 @@ class WeightProcessor:
     def _message(self, guest: Guest, message: Message) -> None:
         if not guest.greeted:
             self._greet(guest, message)
-        elif guest.calling or guest.behind:
+        elif self._is_calling(guest) or guest.behind:
             raise FrameError(f"a {type(message).__name__} came before the last answer was taken")
         else:
             self._left(guest, guest.channel.send(self._answers.reply_to(guest, message)))
@@ -243,7 +236,14 @@ class WeightProcessor:
         guest.greeted = True
         if guest.channel.calls is not guest.channel.port:
             guest.places.append(self._desk.add(guest, guest.channel.bell(), guest.channel.calls))
+        guest.share = self._queue.enter(guest.owner)
+        self._go_straight(guest)
         self._left(guest, guest.channel.flush())
+
+    def _go_straight(self, guest: Guest) -> None:
+        """Let calls of `guest` go straight to the queue, if they may now."""
+        straight = guest.greeted and not guest.behind and not guest.limited and guest.channel.calls.kind != Kind.FED
+        self._loop.straight(guest.places[-1], guest.share if straight else None)
 
     def _admitted(self, guest: Guest, hello: Hello) -> Welcome:
         """What `guest` is welcomed with, under its token if it needs one: then all who have that token share alike."""
@@ -256,7 +256,8 @@ class WeightProcessor:
         return limited(self._welcome, scope.rows)
 
     def _call(self, guest: Guest, segment: int, rows: int, left: int) -> None:
-        if guest.calling or guest.behind:
+        """A call that did not go straight to the queue."""
+        if self._is_calling(guest) or guest.behind:
             raise FrameError("a call came before the last answer was taken")
         now = self._called = time.monotonic_ns()
         guest.calling = True
@@ -266,46 +267,34 @@ class WeightProcessor:
             self._failed(guest, error)
             return
         waits_at = self._gate if guest.limited else self._queue
-        waits_at.put(Waiting(guest.number, guest.owner, segment, rows, now, now + left))
+        waits_at.put(Waiting(guest.calls_at, guest.owner, segment, rows, now, now + left))
+
+    def _is_calling(self, guest: Guest) -> bool:
+        """Whether a call of `guest` has no answer yet."""
+        return guest.calling or self._queue.waits(guest.calls_at)
+
+    def _waiting(self) -> int:
+        """Calls that have no answer yet; from any thread."""
+        return sum(map(self._is_calling, list(self._guests.values())))
 
     # what leaves
 
-    def _run(self, batch: list[Waiting]) -> None:
-        """Work for `batch` and answer it; if the batch fails, each call by itself, so that none fails for another."""
+    def _try(self, guest: Guest, segment: int, rows: int) -> None:
+        """Work for a call of `guest` by itself, after its batch failed, so that none fails for another."""
         start = time.monotonic_ns()
-        guests = [self._guests[call.port] for call in batch]
-        segment, count = batch[0].segment, sum([call.rows for call in batch])
-        self._batch.take([guest.channel.calls for guest in guests])
+        self._one.take([guest.channel.calls])
         try:
-            worked = self._service.work(segment, self._batch.rows, count)
+            worked = self._service.work(segment, self._one.rows, rows)
         except TwofoldError as error:
-            self._refuse(batch, guests, error)
+            self._failed(guest, error)
         except Exception as error:
-            self._logger.exception("segment %d of %d rows failed", segment, count)
-            self._refuse(batch, guests, _bug(error))
+            self._logger.exception("segment %d of %d rows failed", segment, rows)
+            self._failed(guest, _bug(error))
         else:
-            self._given(guests, self._batch.give(len(batch), worked))
-            self._tally.ran(batch, count, start, worked)
-        now = time.monotonic_ns()
-        self._queue.ran(batch, now, now - start)
-
-    def _given(self, guests: list[Guest], what: list[int]) -> None:
-        """The calls of `guests` are answered, as far as `what` says."""
-        for guest, left in zip(guests, what, strict=True):
+            self._one.give(1, worked)
+            self._tally.ran(segment, rows, [time.monotonic_ns() - start - worked], worked)
             self._answered(guest)
-            if left != What.WRITABLE:
-                try:
-                    self._left(guest, guest.channel.flush())
-                except LinkError as error:
-                    self._dismiss(guest, error)
-
-    def _refuse(self, batch: list[Waiting], guests: list[Guest], error: TwofoldError) -> None:
-        """`batch` failed: a single call is answered with the error, of several each gets its own try."""
-        if len(batch) == 1:
-            self._failed(guests[0], error)
-        else:
-            for call in batch:
-                self._run([call])
+            self._left(guest, guest.channel.flush())
 
     def _failed(self, guest: Guest, error: TwofoldError) -> None:
         """The call of `guest` is answered with `error`."""
@@ -319,13 +308,14 @@ class WeightProcessor:
     def _answered(self, guest: Guest) -> None:
         guest.calling = False
         if guest.limited:
-            self._gate.ended(guest.number)
+            self._gate.ended(guest.calls_at)
 
     def _left(self, guest: Guest, all_has: bool) -> None:
         """Watch for room in the socket of `guest` as long as something has not left."""
         if guest.behind == (not all_has):
             return
         guest.behind, guest.since = not all_has, time.monotonic_ns()
+        self._go_straight(guest)
         self._desk.until_writable(guest.places[0], guest.behind)
 
     # who goes
@@ -337,9 +327,9 @@ class WeightProcessor:
         while self._resting:
             listener = self._resting.pop()
             self._desk.add(listener, listener.fileno())
-        for call in [*self._queue.expired(now), *self._gate.expired(now)]:
+        for port in [*self._queue.expired(now), *(call.port for call in self._gate.expired(now))]:
             busy = "the weight processor was busy with other calls until the deadline of this one"
-            self._failed(self._guests[call.port], DeadlinePassed(busy))
+            self._failed(self._desk.at(port), DeadlinePassed(busy))
         for guest in list(self._guests.values()):
             limit = int(FRAME_SECONDS * 1e9) if guest.greeted else self._handshake_ns
             if guest.late(now) > limit:
@@ -356,8 +346,11 @@ class WeightProcessor:
         """Close the connection of `guest`."""
         if self._guests.pop(guest.number, None) is None:
             return
-        self._queue.withdraw(guest.number)
+        self._queue.withdraw(guest.calls_at)
         self._answered(guest)
+        if guest.share is not None:
+            self._queue.leave(guest.owner)
+            self._loop.straight(guest.places[-1], None)
         while guest.places:
             self._desk.remove(guest.places.pop())
         if told and why is not None:
