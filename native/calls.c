@@ -28,7 +28,7 @@ static const double GOING_ON = 0.5, GREED = 3.0;
 static const double FAIR = 1.25;              /* the multiple of the average from which on an owner had more than others */
 static const double TOKENS = 2.0;             /* of patience */
 static const double LEAST_PATIENCE_NS = 1e6;
-static const double LINGER = 0.5;             /* of the cost of a batch: the longest wait for each port that is expected */
+static const double LINGER = 1.5;             /* of the cost of a batch: the longest wait for each port that is expected; measured */
 static const double SMOOTH = 0.1;             /* weight of the newest cost among the usual ones */
 enum { NONE = -1 };
 
@@ -172,7 +172,10 @@ EXPORT void tf_calls_put(struct calls *c, int32_t port, int32_t owner, uint32_t 
 EXPORT void tf_calls_withdraw(struct calls *c, int32_t port) { forget(c, port); }
 
 EXPORT int32_t tf_calls_waiting(const struct calls *c) { return c->waiting; }
-EXPORT int32_t tf_calls_waits(const struct calls *c, int32_t port) { return c->call[port].state == WAITING; }
+/* Whether a call of that port has no answer yet. */
+EXPORT int32_t tf_calls_open(const struct calls *c, int32_t port) {
+  return c->call[port].state == WAITING || c->call[port].state == RUNNING;
+}
 int64_t tf_calls_arrived(const struct calls *c, int32_t port) { return c->call[port].when; }
 
 /* Ports whose calls' deadlines have passed, at most `most`; they wait no more. */

@@ -9,5 +9,5 @@ const int32_t *tf_calls_batch(const struct calls *calls, uint32_t *segment, uint
 void tf_calls_ran(struct calls *calls, int64_t now, int64_t took);
 int64_t tf_calls_linger(struct calls *calls, int64_t now);
 int32_t tf_calls_waiting(const struct calls *calls);
-int32_t tf_calls_waits(const struct calls *calls, int32_t port);
+int32_t tf_calls_open(const struct calls *calls, int32_t port);
 int64_t tf_calls_arrived(const struct calls *calls, int32_t port);

@@ -30,7 +30,7 @@ typedef int32_t work(uint32_t segment, uint32_t count, uint64_t *worked);
 
 struct server {
   struct desk *desk;
-  struct port *const *port;              /* by place at the desk */
+  struct port *const *port;              /* by place at the desk: where its calls arrive */
   const int32_t *owner;                  /* by place: whose calls go straight to the queue; -1: they do not */
   struct calls *calls;
   const struct layout *layout;
@@ -117,7 +117,7 @@ static int run_batch(struct server *s, int64_t start, struct arrival *out) {
 }
 
 static int goes_straight(const struct server *s, const struct arrival *a) {
-  return a->what == CALL && s->owner[a->index] >= 0 && s->held[a->segment] && !tf_calls_waits(s->calls, a->index);
+  return a->what == CALL && s->owner[a->index] >= 0 && s->held[a->segment] && !tf_calls_open(s->calls, a->index);
 }
 
 /* Queue the calls among what arrived; how many arrivals are left, in front. */

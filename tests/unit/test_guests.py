@@ -160,6 +160,7 @@ def test_stop_lets_the_work_in_hand_end_and_starts_no_other(url: str) -> None:
         thread = threading.Thread(target=wait_in_line)
         thread.start()
         processor.stop()
+        service.release.set()
         thread.join(5)
         assert len(lost) == 1
         assert service.calls == 1

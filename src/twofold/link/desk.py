@@ -71,7 +71,6 @@ class Desk:
         self._view = memoryview(self._arrivals)
         self.places = PLACES
         self.address = ctypes.addressof(self._raw)
-        self.ports = int(self._ports.ctypes.data)  # addresses of the native ports, by place
         self.arrivals = ctypes.addressof(self._arrivals)  # where `native/serve.c` writes what arrived
         self._waker = self.add(None, self._bell)
 

@@ -5,14 +5,15 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from twofold.errors import TwofoldError
+from twofold.errors import InternalError, TwofoldError
 from twofold.link.base import Service
 from twofold.link.desk import Arrival, Desk, Place
-from twofold.link.port import SPIN_NS, native_layout
+from twofold.link.port import SPIN_NS, Port, native_layout
 from twofold.log import logger
 from twofold.native import library
 from twofold.processor.tally import Tally
 from twofold.schedule.calls import CallQueue
+from twofold.units import Nanoseconds
 from twofold.wire.rows import Rows
 
 _Work = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_uint32, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint64))
@@ -45,6 +46,7 @@ class Loop:
         layout = service.layout
         self._desk, self._service, self._rows = desk, service, Rows(layout)
         self._native_layout = native_layout(layout)
+        self._calls_at = (ctypes.c_void_p * desk.places)()  # ports, by place
         self._owner = (ctypes.c_int32 * desk.places)(*[-1] * desk.places)
         self._held = (ctypes.c_uint8 * len(layout.cuts))(*[s in service.held for s in range(len(layout.cuts))])
         self._ports = (ctypes.c_void_p * layout.rows)()
@@ -54,21 +56,26 @@ class Loop:
         self._logger = logger("processor")
         self._raw = _Server(
             desk=desk.address,
-            port=desk.ports,
+            port=ctypes.addressof(self._calls_at),
             owner=ctypes.addressof(self._owner),
             calls=queue.address,
             layout=ctypes.addressof(self._native_layout),
             rows=self._rows.address,
             native=service.native_segments(),
             held=ctypes.addressof(self._held),
-            work=ctypes.cast(self._work, ctypes.c_void_p),
+            work=ctypes.c_void_p.from_buffer(self._work).value,  # `cast` would keep it for ever
             tally=tally.address,
             ports=ctypes.addressof(self._ports),
             what=ctypes.addressof(self._what),
             vocabulary=service.manifest.vocabulary,
         )
+        self.failure: TwofoldError | None = None  # why the last batch that FAILED did, if that is known
         self._reference = ctypes.byref(self._raw)
         self._function = _function()
+
+    def greet(self, place: Place, calls: Port) -> None:
+        """Calls of `place` arrive at this port."""
+        self._calls_at[place.index] = calls.address
 
     def straight(self, place: Place, owner: int | None) -> None:
         """Calls that arrive at `place` go straight to the queue, as this owner's; None: `turn` tells of them."""
@@ -80,18 +87,31 @@ class Loop:
         return int(self._raw.called)
 
     def turn(self, until_ns: int) -> list[Arrival]:
-        """Serve until then (monotonic), or until something else is to be seen to: what arrived."""
+        """Serve until then (monotonic), or until something else is to be seen to: what arrived.
+
+        The calls of a batch that FAILED are to be tried each by itself, so that none fails for another.
+        """
+        self.failure = None
         count = self._function(self._reference, SPIN_NS, until_ns, self._desk.arrivals)
         return self._desk.arrived(count)
 
-    def _worked(self, segment: int, count: int, worked: Any) -> int:
-        """The work of a service that is not native; 1 if it failed: then each call gets its own try."""
+    def work(self, rows: Rows, segment: int, count: int) -> Nanoseconds:
+        """The work of the service; whatever else goes wrong there is an InternalError."""
         try:
-            worked[0] = self._service.work(segment, self._rows, count)
+            return self._service.work(segment, rows, count)
         except TwofoldError:
-            return 1
-        except Exception:
-            self._logger.exception("segment %d of %d rows failed; each call is tried by itself", segment, count)
+            raise
+        except Exception as error:
+            self._logger.exception("segment %d of %d rows failed", segment, count)
+            what = f"{type(error).__name__}: {error}"
+            raise InternalError(f"the weight processor failed with {what}; please report this") from error
+
+    def _worked(self, segment: int, count: int, worked: Any) -> int:
+        """`work` for the native loop; 1 if it failed, with `failure`."""
+        try:
+            worked[0] = self.work(self._rows, segment, count)
+        except TwofoldError as error:
+            self.failure = error
             return 1
         return 0
 

@@ -18,7 +18,6 @@ from twofold.errors import (
     DeadlinePassed,
     DeviceError,
     FrameError,
-    InternalError,
     LinkError,
     ProcessorLost,
     Refused,
@@ -144,8 +143,12 @@ class WeightProcessor:
             for call in self._gate.ready(now):
                 self._queue.put(call)
             until = min(until, now + self._gate.pause(now))
-        for arrival in self._loop.turn(until):
-            self._arrived(arrival)
+        arrivals = self._loop.turn(until)
+        if len(arrivals) == 1 and self._loop.failure is not None:
+            self._failed(arrivals[0].place.what, self._loop.failure)
+        else:
+            for arrival in arrivals:
+                self._arrived(arrival)
 
     # what arrives
 
@@ -237,6 +240,7 @@ class WeightProcessor:
         if guest.channel.calls is not guest.channel.port:
             guest.places.append(self._desk.add(guest, guest.channel.bell(), guest.channel.calls))
         guest.share = self._queue.enter(guest.owner)
+        self._loop.greet(guest.places[-1], guest.channel.calls)
         self._go_straight(guest)
         self._left(guest, guest.channel.flush())
 
@@ -271,7 +275,7 @@ class WeightProcessor:
 
     def _is_calling(self, guest: Guest) -> bool:
         """Whether a call of `guest` has no answer yet."""
-        return guest.calling or self._queue.waits(guest.calls_at)
+        return guest.calling or self._queue.open(guest.calls_at)
 
     def _waiting(self) -> int:
         """Calls that have no answer yet; from any thread."""
@@ -280,24 +284,23 @@ class WeightProcessor:
     # what leaves
 
     def _try(self, guest: Guest, segment: int, rows: int) -> None:
-        """Work for a call of `guest` by itself, after its batch failed, so that none fails for another."""
+        """Work for a call of `guest` by itself, after its batch failed."""
         start = time.monotonic_ns()
         self._one.take([guest.channel.calls])
         try:
-            worked = self._service.work(segment, self._one.rows, rows)
+            worked = self._loop.work(self._one.rows, segment, rows)
         except TwofoldError as error:
             self._failed(guest, error)
-        except Exception as error:
-            self._logger.exception("segment %d of %d rows failed", segment, rows)
-            self._failed(guest, _bug(error))
-        else:
-            self._one.give(1, worked)
-            self._tally.ran(segment, rows, [time.monotonic_ns() - start - worked], worked)
-            self._answered(guest)
-            self._left(guest, guest.channel.flush())
+            return
+        self._one.give(1, worked)
+        self._tally.ran(segment, rows, [time.monotonic_ns() - start - worked], worked)
+        self._queue.withdraw(guest.calls_at)
+        self._answered(guest)
+        self._left(guest, guest.channel.flush())
 
     def _failed(self, guest: Guest, error: TwofoldError) -> None:
         """The call of `guest` is answered with `error`."""
+        self._queue.withdraw(guest.calls_at)
         self._answered(guest)
         self._tally.failed(type(error).__name__)
         try:
@@ -361,7 +364,3 @@ class WeightProcessor:
         elif why is not None:
             self._logger.debug("%s", why)
         guest.channel.close()
-
-
-def _bug(error: Exception) -> InternalError:
-    return InternalError(f"the weight processor failed with {type(error).__name__}: {error}; please report this")

@@ -65,12 +65,12 @@ class CallQueue:
             self.address, call.port, owner, call.segment, call.rows, call.arrived, min(call.expiry, (1 << 63) - 1)
         )
 
-    def waits(self, port: int) -> bool:
-        """Whether a call of that connection waits here."""
-        return bool(self._functions.tf_calls_waits(self.address, port))
+    def open(self, port: int) -> bool:
+        """Whether a call of that connection has no answer yet."""
+        return bool(self._functions.tf_calls_open(self.address, port))
 
     def withdraw(self, port: int) -> None:
-        """The connection is gone, with what it had waiting."""
+        """What the connection had here is answered in another way, or the connection is gone."""
         self._functions.tf_calls_withdraw(self.address, port)
 
     def expired(self, now: int) -> list[int]:
@@ -109,7 +109,7 @@ def _functions() -> Any:
         "tf_calls_waiting": (i32, (pointer,)),
         "tf_calls_new_owner": (None, (pointer, i32)),
         "tf_calls_put": (None, (pointer, i32, i32, u32, u32, i64, i64)),
-        "tf_calls_waits": (i32, (pointer, i32)),
+        "tf_calls_open": (i32, (pointer, i32)),
         "tf_calls_withdraw": (None, (pointer, i32)),
         "tf_calls_expired": (i32, (pointer, i64, pointer, i32)),
         "tf_calls_linger": (i64, (pointer, i64)),
