@@ -11,8 +11,8 @@
  *     - GREED x what its owners had beyond   and many connections or long prompts buy nobody more than a fair share:
  *       the average of all who wait          who had more does not age.
  *
- * If the best lacks rows that are expected, the memory waits for them, but not for longer than a part of the passes
- * that they save.
+ * If the best lacks rows that are expected, the memory waits for them, but not for longer than a multiple of the passes
+ * that they save; and not for rows of who waits already, as lanes of one owner are out of step on purpose.
  *
  *     put ──▶ WAITING, by segment ──linger, next──▶ RUNNING ──ran──▶ COMING to the segment after it
  */
@@ -37,7 +37,8 @@ enum state { FREE, WAITING, RUNNING, COMING };
 struct call { int64_t when, expiry; int32_t before, after, owner; uint32_t segment, rows, state; };
 struct list { int32_t first, last; };
 struct place { struct list waiting; int64_t rows, rows_waiting; int32_t expected; uint32_t limit; double greed; };
-struct owner { double amount, greed; int64_t when, seen; }; /* amount: nanoseconds of the memory, as of `when` */
+/* amount: nanoseconds of the memory that he had, as of `when` */
+struct owner { double amount, greed; int64_t when, seen; int32_t waiting; };
 
 struct calls {
   struct call *call;      /* by port */
@@ -74,6 +75,7 @@ static void forget(struct calls *c, int32_t port) {
   if (call->state == WAITING) {
     take_out(c, &place->waiting, port);
     place->rows -= call->rows, place->rows_waiting -= call->rows, c->waiting--;
+    c->owner[call->owner].waiting--;
   } else if (call->state == COMING) {
     take_out(c, &c->coming, port);
     place->rows -= call->rows, place->expected--, c->expected--;
@@ -157,6 +159,14 @@ static void give_up(struct calls *c, int64_t now) {
   while (c->coming.first != NONE && (double)c->call[c->coming.first].when <= latest) forget(c, c->coming.first);
 }
 
+/* how many ports are expected at a segment whose owner waits for nothing else meanwhile */
+static int32_t missed(const struct calls *c, int32_t segment) {
+  int32_t count = 0;
+  for (int32_t p = c->coming.first; p != NONE; p = c->call[p].after)
+    count += c->call[p].segment == (uint32_t)segment && !c->owner[c->call[p].owner].waiting;
+  return count;
+}
+
 /* ---- what happens ---- */
 
 /* A call of `rows` rows of `owner` for `segment` arrived at `port`, which has one call at a time; times in ns. */
@@ -166,6 +176,7 @@ EXPORT void tf_calls_put(struct calls *c, int32_t port, int32_t owner, uint32_t 
   c->call[port] = (struct call){arrived, expiry, NONE, NONE, owner, segment, rows, WAITING};
   append(c, &place->waiting, port);
   place->rows += rows, place->rows_waiting += rows, c->waiting++;
+  c->owner[owner].waiting++;
 }
 
 /* The port is gone, with what it had waiting. */
@@ -191,7 +202,7 @@ EXPORT int64_t tf_calls_linger(struct calls *c, int64_t now) {
   if (!c->expected || !c->waiting) return 0;
   give_up(c, now);
   if (!c->expected) return 0;
-  const double longest = LINGER * c->usual_ns * c->place[best(c, now, 1)].expected;
+  const double longest = LINGER * c->usual_ns * missed(c, best(c, now, 1));
   const int64_t left = c->idle_since + (int64_t)longest - now;
   return left > 0 ? left : 0;
 }
@@ -264,7 +275,7 @@ EXPORT void tf_calls_ran(struct calls *c, int64_t now, int64_t took) {
 }
 
 /* An owner's number is given to another. */
-EXPORT void tf_calls_new_owner(struct calls *c, int32_t owner) { c->owner[owner] = (struct owner){0}; }
+EXPORT void tf_calls_new_owner(struct calls *c, int32_t owner) { c->owner[owner] = (struct owner){.waiting = 0}; }
 
 /* What is wrong with the counts and lists; 0: nothing. */
 EXPORT const char *tf_calls_check(const struct calls *c) {

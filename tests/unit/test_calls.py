@@ -119,6 +119,16 @@ def test_who_was_answered_a_moment_ago_at_the_segment_before_is_waited_for() -> 
     assert calls.linger(1300) == 0
 
 
+def test_lanes_of_one_owner_that_are_out_of_step_do_not_wait_for_each_other() -> None:
+    for other, waits in (("a", False), ("b", True)):
+        calls = queue()
+        put(calls, 1, 3, owner="a")
+        assert calls.next(0) == [1]
+        calls.ran(100_000, 100_000)
+        put(calls, 2, 3, owner=other, arrived=100_000)
+        assert (calls.linger(100_000) > 0) == waits
+
+
 def test_who_stays_away_is_not_waited_for() -> None:
     calls = queue()
     for port in range(2):

@@ -51,7 +51,7 @@ class Loop:
         self._held = (ctypes.c_uint8 * len(layout.cuts))(*[s in service.held for s in range(len(layout.cuts))])
         self._ports = (ctypes.c_void_p * layout.rows)()
         self._what = (ctypes.c_int32 * layout.rows)()
-        self._work = _Work(self._worked)
+        self._work: Any = _Work(self._worked)
         self._keep = (queue, tally)
         self._logger = logger("processor")
         self._raw = _Server(
@@ -94,6 +94,10 @@ class Loop:
         self.failure = None
         count = self._function(self._reference, SPIN_NS, until_ns, self._desk.arrivals)
         return self._desk.arrived(count)
+
+    def close(self) -> None:
+        """No turn may follow; the native loop and this one then hold each other no longer."""
+        self._raw.work = self._work = None
 
     def work(self, rows: Rows, segment: int, count: int) -> Nanoseconds:
         """The work of the service; whatever else goes wrong there is an InternalError."""

@@ -114,6 +114,7 @@ class WeightProcessor:
             for listener in self._listeners:
                 listener.close()
             self._desk.close()
+            self._loop.close()
 
     def stop(self) -> None:
         """Make `serve_forever` return, after the work in hand; from any thread or a signal handler."""
