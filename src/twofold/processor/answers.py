@@ -1,13 +1,14 @@
 """What a weight processor says when it is asked: how it does, its tokenizer, and that it will end."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from twofold.errors import FrameError, Refused, TwofoldError
 from twofold.link.base import Service
 from twofold.processor.guest import Guest
 from twofold.processor.status import status_of
 from twofold.processor.tally import Tally
+from twofold.schedule.calls import CallQueue
 from twofold.units import Nanoseconds
 from twofold.wire.message import (
     AskStatus,
@@ -25,30 +26,28 @@ from twofold.wire.status import Status
 
 
 class Answers:
-    """The answers of the processor of `service`, whose `guests` and `tally` it reads.
-
-    `waiting`: how many calls have no answer yet.
-    """
+    """The answers of the processor of `service`, whose `guests`, `queue` and `tally` it reads."""
 
     def __init__(
         self,
         service: Service,
         welcome: Welcome,
         guests: Mapping[int, Guest],
+        queue: CallQueue,
         tally: Tally,
-        waiting: Callable[[], int],
     ) -> None:
         self.draining = False  # it says so, and ends when nobody calls it any more
         self._service, self._welcome, self._guests, self._tally = service, welcome, guests, tally
-        self._waiting = waiting
+        self._queue = queue
         self._started = time.monotonic_ns()
 
     def status(self, *, names: bool) -> Status:
         """How it does, with the `names` of the tokens only for those who may know them; from any thread."""
         uptime = Nanoseconds(time.monotonic_ns() - self._started)
         guests, counts = list(self._guests.values()), self._tally.counts()
+        waiting = sum([guest.is_calling(self._queue) for guest in guests])
         return status_of(
-            self._welcome, guests, counts, self._waiting(), uptime=uptime, draining=self.draining, names=names
+            self._welcome, guests, counts, waiting, uptime=uptime, draining=self.draining, names=names
         )
 
     def reply_to(self, guest: Guest, message: Message) -> Message:

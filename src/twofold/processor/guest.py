@@ -5,6 +5,7 @@ import itertools
 from twofold.link.base import Channel, Listener
 from twofold.link.desk import Place
 from twofold.link.port import Kind, Port
+from twofold.schedule.calls import CallQueue
 from twofold.store.grant import Grant
 
 _NUMBERS = itertools.count()
@@ -26,12 +27,17 @@ class Guest:
         self.behind = False  # something for it has not left
         self.since = now  # when it became behind, or began what has not arrived whole
         self.places: list[Place] = []  # at the desk: of messages, and of calls if that is another
+        self.calls_at = 0  # the index of that
         self._begun = False
 
-    @property
-    def calls_at(self) -> int:
-        """The place at the desk where its calls arrive."""
-        return self.places[-1].index
+    def watch(self, place: Place) -> None:
+        """It has another place at the desk."""
+        self.places.append(place)
+        self.calls_at = place.index
+
+    def is_calling(self, queue: CallQueue) -> bool:
+        """Whether a call of its has no answer yet; `queue`: where calls go straight to."""
+        return self.calling or queue.open(self.calls_at)
 
     @property
     def watched_port(self) -> Port | None:

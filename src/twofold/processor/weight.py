@@ -87,7 +87,7 @@ class WeightProcessor:
         self._leave_by: int | None = None
         self._called = 0  # when the last call came that did not go straight to the queue
         self._swept = 0
-        self._answers = Answers(service, self._welcome, self._guests, self._tally, self._waiting)
+        self._answers = Answers(service, self._welcome, self._guests, self._queue, self._tally)
         self._logger = logger("processor")
 
     @property
@@ -131,7 +131,8 @@ class WeightProcessor:
         """Whether we were told to leave and keep nobody waiting by it."""
         if self._leave_by is None:
             return False
-        quiet = now - max(self._called, self._loop.called_ns) > QUIET_NS and not self._waiting()
+        calling = any(guest.is_calling(self._queue) for guest in self._guests.values())
+        quiet = now - max(self._called, self._loop.called_ns) > QUIET_NS and not calling
         return quiet or not self._guests or now > self._leave_by
 
     def _turn(self) -> None:
@@ -222,7 +223,7 @@ class WeightProcessor:
     def _message(self, guest: Guest, message: Message) -> None:
         if not guest.greeted:
             self._greet(guest, message)
-        elif self._is_calling(guest) or guest.behind:
+        elif guest.is_calling(self._queue) or guest.behind:
             raise FrameError(f"a {type(message).__name__} came before the last answer was taken")
         else:
             self._left(guest, guest.channel.send(self._answers.reply_to(guest, message)))
@@ -239,7 +240,7 @@ class WeightProcessor:
         guest.channel.welcome(welcome, layout_of(welcome) if guest.limited else self._layout)
         guest.greeted = True
         if guest.channel.calls is not guest.channel.port:
-            guest.places.append(self._desk.add(guest, guest.channel.bell(), guest.channel.calls))
+            guest.watch(self._desk.add(guest, guest.channel.bell(), guest.channel.calls))
         guest.share = self._queue.enter(guest.owner)
         self._loop.greet(guest.places[-1], guest.channel.calls)
         self._go_straight(guest)
@@ -262,7 +263,7 @@ class WeightProcessor:
 
     def _call(self, guest: Guest, segment: int, rows: int, left: int) -> None:
         """A call that did not go straight to the queue."""
-        if self._is_calling(guest) or guest.behind:
+        if guest.is_calling(self._queue) or guest.behind:
             raise FrameError("a call came before the last answer was taken")
         now = self._called = time.monotonic_ns()
         guest.calling = True
@@ -273,14 +274,6 @@ class WeightProcessor:
             return
         waits_at = self._gate if guest.limited else self._queue
         waits_at.put(Waiting(guest.calls_at, guest.owner, segment, rows, now, now + left))
-
-    def _is_calling(self, guest: Guest) -> bool:
-        """Whether a call of `guest` has no answer yet."""
-        return guest.calling or self._queue.open(guest.calls_at)
-
-    def _waiting(self) -> int:
-        """Calls that have no answer yet; from any thread."""
-        return sum(map(self._is_calling, list(self._guests.values())))
 
     # what leaves
 
