@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include "twofold.h"
 
-enum { HUGE_PAGE = 2 << 20, SMALL_PAGE = 4096, TOUCHED = 256 << 20, LANE = 16 };
+enum { HUGE_PAGE = 2 << 20, SMALL_PAGE = 4096, TOUCHED = 512 << 20, LANE = 16 };
 
 static void *take(int64_t bytes) {
   void *p = mmap(0, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -17,18 +17,20 @@ static void *take(int64_t bytes) {
 EXPORT void tf_free(void *memory, int64_t bytes) { munmap(memory, (size_t)bytes); }
 
 /* Memory that is taken before it is asked for, while Python still loads: a page that is fresh to the system is cleared
- * when it is first touched, and one that is fresh to the host of a virtual machine costs milliseconds. Its first
- * TOUCHED bytes are touched, more than there is time for. */
-static struct { pthread_t thread; char *memory; int64_t bytes; } ahead;
+ * when it is first touched, and one that is fresh to the host of a virtual machine costs milliseconds. What has not been
+ * touched by the time it is asked for is left to the threads that fill it. */
+static struct { pthread_t thread; atomic_int wanted; char *memory; int64_t bytes; } ahead;
 
 static void *touch(void *unused) {
-  for (int64_t at = 0; at < ahead.bytes && at < TOUCHED; at += SMALL_PAGE) *(volatile char *)(ahead.memory + at) = 0;
+  for (int64_t at = 0; at < ahead.bytes && at < TOUCHED && !atomic_load_explicit(&ahead.wanted, memory_order_relaxed); at += SMALL_PAGE)
+    *(volatile char *)(ahead.memory + at) = 0;
   return unused;
 }
 /* Begin to take `bytes` for the next tf_alloc, in a thread of its own. */
 EXPORT void tf_expect(int64_t bytes) {
   if (ahead.memory || bytes <= 0 || !(ahead.memory = take(bytes))) return;
   ahead.bytes = bytes;
+  atomic_store(&ahead.wanted, 0);
   if (pthread_create(&ahead.thread, 0, touch, 0)) { tf_free(ahead.memory, bytes); ahead.memory = 0; }
 }
 
@@ -37,6 +39,7 @@ EXPORT void *tf_alloc(int64_t bytes) {
   char *memory = ahead.memory;
   const int64_t kept = (bytes + SMALL_PAGE - 1) / SMALL_PAGE * SMALL_PAGE;
   if (!memory) return take(bytes);
+  atomic_store(&ahead.wanted, 1);
   pthread_join(ahead.thread, 0);
   ahead.memory = 0;
   if (ahead.bytes < bytes) { tf_free(memory, ahead.bytes); return take(bytes); }
