@@ -170,6 +170,7 @@ static void *run_worker(void *argument) {
 }
 
 void pool_run(struct pool *p, job *work, void *argument) {
+  if (p->threads == 1) { work(argument, 0, 1); return; }
   const int64_t start = now_ns();
   p->taking_part = pool_team(p);
   if (p->taking_part > 1) {
@@ -182,7 +183,7 @@ void pool_run(struct pool *p, job *work, void *argument) {
   work(argument, 0, p->taking_part);
   pool_barrier(p);
   if (p->taking_part == 1 && now_ns() - start > LATE_NS && was_kept_waiting()) change_processor();
-  if (p->threads > 1) choose_team(p);
+  choose_team(p);
 }
 
 /* A pool of `threads` (the caller is one of them); 0 if the threads cannot be made. */
