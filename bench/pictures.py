@@ -16,6 +16,6 @@ def picture(draw: Callable[[dict[str, Any]], Figure], doc: str | None) -> None:
     parser.add_argument("result", type=Path)
     parser.add_argument("picture", type=Path)
     asked = parser.parse_args()
-    mpl.rcParams |= {"svg.hashsalt": "twofold", "svg.fonttype": "path"}
+    mpl.rcParams |= {"svg.hashsalt": "twofold", "svg.fonttype": "none"}
     asked.picture.parent.mkdir(parents=True, exist_ok=True)
     draw(json.loads(asked.result.read_text())).savefig(asked.picture, metadata={"Date": None})

@@ -10,8 +10,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from pictures import picture
-from roofline import roofline
+from roofline import roofline, title
 
 NAMES = {"decode 1": "1 stream", "decode 8": "8 streams", "decode 32": "32 streams", "prefill 700": "prefill"}
 # the colours of Okabe and Ito, told apart in every common colour blindness; shapes differ as well
@@ -49,9 +50,13 @@ def draw(result: dict[str, Any]) -> Figure:
         axes.plot(xs, ys, marker=marker, color=colour, label=system, linewidth=0.8, linestyle=":", markersize=7)
     for name, x, y in found["points"]["twofold"]:
         axes.annotate(NAMES[name], (x, y), (6, -12), textcoords="offset points", fontsize=9)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:,.0f}")
+        axis.set_minor_locator(NullLocator())
     axes.set_xlabel("multiplications for each byte of weights read (rows in the batch)")
     axes.set_ylabel("tokens a second")
-    axes.set_title(f"{result['model']}, {result['machine']}, {result['date'][:10]}", fontsize=10)
+    axes.set_title(title(result), fontsize=10)
     axes.grid(visible=True, which="major", color="#dddddd", linewidth=0.6)
     axes.legend(frameon=False, loc="lower right")
     return figure

@@ -27,3 +27,8 @@ def roofline(result: dict[str, Any]) -> dict[str, Any]:
         "slope": statistics.median(limits["read_bytes_per_second"] for limits in beside) / each,
         "flat": statistics.median(limits["multiplications_per_second"] for limits in beside) / each,
     }
+
+
+def title(result: dict[str, Any]) -> str:
+    """What was measured, where and when: by it a picture is known to be of this result; pure."""
+    return f"{result['model']}, {result['machine']}, {result['date'][:10]}, commit {result['commit']}"

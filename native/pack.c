@@ -1,20 +1,51 @@
 /* Memory for weights, and the repacking of a file's rows into panels of 16 output rows (layouts: twofold.h). */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include "twofold.h"
 
-enum { HUGE_PAGE = 2 << 20, LANE = 16 };
+enum { HUGE_PAGE = 2 << 20, SMALL_PAGE = 4096, TOUCHED = 512 << 20, LANE = 16 };
 
-/* Zeroed memory of at least `bytes`, in huge pages where the kernel gives them; 0 if there is none. */
-EXPORT void *tf_alloc(int64_t bytes) {
+static void *take(int64_t bytes) {
   void *p = mmap(0, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) return 0;
   if (bytes >= HUGE_PAGE) madvise(p, (size_t)bytes, MADV_HUGEPAGE);
   return p;
 }
 EXPORT void tf_free(void *memory, int64_t bytes) { munmap(memory, (size_t)bytes); }
+
+/* Memory that is taken before it is asked for, while Python still loads: a page that is fresh to the system is cleared
+ * when it is first touched, and one that is fresh to the host of a virtual machine costs milliseconds. What has not been
+ * touched by the time it is asked for is left to the threads that fill it. */
+static struct { pthread_t thread; atomic_int wanted; char *memory; int64_t bytes; } ahead;
+
+static void *touch(void *unused) {
+  for (int64_t at = 0; at < ahead.bytes && at < TOUCHED && !atomic_load_explicit(&ahead.wanted, memory_order_relaxed); at += SMALL_PAGE)
+    *(volatile char *)(ahead.memory + at) = 0;
+  return unused;
+}
+/* Begin to take `bytes` for the next tf_alloc, in a thread of its own. */
+EXPORT void tf_expect(int64_t bytes) {
+  if (ahead.memory || bytes <= 0 || !(ahead.memory = take(bytes))) return;
+  ahead.bytes = bytes;
+  atomic_store(&ahead.wanted, 0);
+  if (pthread_create(&ahead.thread, 0, touch, 0)) { tf_free(ahead.memory, bytes); ahead.memory = 0; }
+}
+
+/* Zeroed memory of at least `bytes`, in huge pages where the kernel gives them; 0 if there is none. */
+EXPORT void *tf_alloc(int64_t bytes) {
+  char *memory = ahead.memory;
+  const int64_t kept = (bytes + SMALL_PAGE - 1) / SMALL_PAGE * SMALL_PAGE;
+  if (!memory) return take(bytes);
+  atomic_store(&ahead.wanted, 1);
+  pthread_join(ahead.thread, 0);
+  ahead.memory = 0;
+  if (ahead.bytes < bytes) { tf_free(memory, ahead.bytes); return take(bytes); }
+  if (ahead.bytes > kept) tf_free(memory + kept, ahead.bytes - kept);
+  return memory;
+}
 
 /* Bytes of 16 rows of `width`, or 0 for a format or width we do not pack. */
 static int64_t panel_bytes(int32_t format, int64_t width) {

@@ -8,7 +8,9 @@
  * uses no processor and a busy neighbour is not fought. Where a neighbour has the processor of one thread, all the
  * others wait for that thread; so a thread that came late because it had no processor moves to another one, and if that
  * happens twice within a second, the team is made smaller by one for a while. Late is who keeps the others waiting for
- * longer than they would have needed to do his part too. Results do not depend on the size of the team. */
+ * longer than they would have needed to do his part too. Who comes last to a meeting on the processor on which another
+ * went to sleep shares it with him, and moves as well: neither is ever late, but they work in turns, and the system,
+ * which sees two busy processors, leaves it so. Results do not depend on the size of the team. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <limits.h>
@@ -34,6 +36,7 @@ struct pool {
   struct signal job, phase, team;
   _Alignas(128) atomic_uint arrived;
   atomic_llong asleep_since; /* when someone at the meeting under way went to sleep */
+  atomic_int asleep_on;      /* and on which processor */
   int64_t met_ns;            /* when all met last */
   atomic_int kept_waiting;   /* a thread came late to a meeting because others had its processor */
   job *work;
@@ -83,14 +86,17 @@ static void change_processor(void) {
   if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others)) sched_setaffinity(0, sizeof allowed, &allowed);
 }
 
-/* returns the value once it is no longer `old`; `since` gets the time when the wait became a sleep */
-static unsigned await(struct signal *s, unsigned old, atomic_llong *since) {
+/* returns the value once it is no longer `old`; `meeting`, if given, is told when and where the wait became a sleep */
+static unsigned await(struct signal *s, unsigned old, struct pool *meeting) {
   unsigned value;
   for (int i = 0; i < SPINS; i++) {
     if ((value = atomic_load_explicit(&s->value, memory_order_acquire)) != old) return value;
     relax();
   }
-  if (since) atomic_store_explicit(since, now_ns(), memory_order_relaxed);
+  if (meeting) {
+    atomic_store_explicit(&meeting->asleep_since, now_ns(), memory_order_relaxed);
+    atomic_store_explicit(&meeting->asleep_on, sched_getcpu(), memory_order_relaxed);
+  }
   atomic_fetch_add(&s->asleep, 1);
   while ((value = atomic_load(&s->value)) == old) syscall(SYS_futex, &s->value, FUTEX_WAIT_PRIVATE, old, 0, 0, 0);
   atomic_fetch_sub(&s->asleep, 1);
@@ -113,15 +119,16 @@ void pool_barrier(struct pool *p) {
   const unsigned phase = atomic_load(&p->phase.value);
   if (atomic_fetch_add(&p->arrived, 1) + 1 == (unsigned)p->taking_part) {
     const int64_t now = now_ns();
-    if (atomic_load(&p->phase.asleep) && is_late(p, now) && was_kept_waiting()) {
-      atomic_store(&p->kept_waiting, 1);
-      change_processor();
+    if (atomic_load(&p->phase.asleep)) {
+      const int late = is_late(p, now) && was_kept_waiting();
+      if (late) atomic_store(&p->kept_waiting, 1);
+      if (late || sched_getcpu() == atomic_load(&p->asleep_on)) change_processor();
     }
     p->met_ns = now;
     atomic_store(&p->arrived, 0);
     announce(&p->phase, phase + 1);
   } else {
-    await(&p->phase, phase, &p->asleep_since);
+    await(&p->phase, phase, p);
   }
 }
 
@@ -163,17 +170,20 @@ static void *run_worker(void *argument) {
 }
 
 void pool_run(struct pool *p, job *work, void *argument) {
+  if (p->threads == 1) { work(argument, 0, 1); return; }
+  const int64_t start = now_ns();
   p->taking_part = pool_team(p);
   if (p->taking_part > 1) {
     p->work = work;
     p->argument = argument;
-    p->met_ns = now_ns();
+    p->met_ns = start;
     const unsigned given = atomic_load_explicit(&p->job.value, memory_order_relaxed) >> 8;
     announce(&p->job, (given + 1) << 8 | (unsigned)p->taking_part);
   }
   work(argument, 0, p->taking_part);
   pool_barrier(p);
-  if (p->threads > 1) choose_team(p);
+  if (p->taking_part == 1 && now_ns() - start > LATE_NS && was_kept_waiting()) change_processor();
+  choose_team(p);
 }
 
 /* A pool of `threads` (the caller is one of them); 0 if the threads cannot be made. */

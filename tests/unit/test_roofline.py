@@ -1,6 +1,11 @@
 """The roofline: where points stand, and what the limits allow."""
 
-from roofline import roofline
+import json
+from pathlib import Path
+
+from roofline import roofline, title
+
+ROOT = Path(__file__).parents[2]
 
 RESULT = {
     "systems": [
@@ -26,3 +31,8 @@ def test_the_limits_are_those_of_bytes_and_of_products() -> None:
     one_row = 300 / 200  # multiplications a byte
     assert found["slope"] * one_row == 3000 / 200  # tokens a second that the reading of one row allows
     assert found["flat"] == 6000 / 300
+
+
+def test_the_stored_picture_is_of_the_stored_comparison() -> None:
+    stored = json.loads((ROOT / "bench/results/compare-smollm2.json").read_text())
+    assert title(stored) in (ROOT / "docs/pictures/roofline.svg").read_text()
