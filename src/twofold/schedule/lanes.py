@@ -7,8 +7,8 @@ of r rows each, a layer takes, of work W at the weights, context operations C he
 
 so m ≥ 1 + (L + C) / W keeps weight memory busy. But W of few rows is often that of many, as a pass over the weights
 costs what it costs; then lanes lose. So nothing is configured. What is known of W, L and C says which number is worth a
-try, a try measures whole steps, and only what came out quicker is kept. Tries live on credit: a share of the time of all
-steps, less what earlier ones lost. What was not measured for a while is known no more. Pure: times are arguments.
+try, a try measures whole steps, and only what came out quicker is kept. Several lanes live on credit: a share of the time
+of all steps, and what they gained or lost. What was not measured for a while is known no more. Pure: times are arguments.
 """
 
 import statistics
@@ -20,7 +20,8 @@ MOST_LANES = 8
 PROMISE = 0.95  # share of the best time that another number must promise before it is tried
 WORTH = 0.98  # share of the time of one lane that several must not pass
 TRIES = 3  # steps of a try
-SHARE = 0.015  # of all time that tries may lose
+SAMPLES = 7  # of the latest steps, whose median counts
+SHARE = 0.015  # of all time that several lanes may lose
 FIRST_CREDIT_NS, MOST_CREDIT_NS = 1_000_000, 200_000_000
 FORGET_NS = 20_000_000_000
 RECENT = 1 / 4  # weight of the newest time in a mean
@@ -70,7 +71,7 @@ class _Record:
     """What steps of one kind took with one number of lanes: nanoseconds a row."""
 
     def __init__(self) -> None:
-        self.samples: deque[float] = deque(maxlen=5)
+        self.samples: deque[float] = deque(maxlen=SAMPLES)
         self.value = 0.0
         self.when = 0
 
@@ -115,14 +116,11 @@ class LaneChoice:
         """Lanes for a step of `rows` rows, of which a lane takes at most `most`."""
         records = self._records.get(kind_of(rows, most), {})
         fresh = {lanes: record for lanes, record in records.items() if now - record.when < FORGET_NS}
-        if 1 not in fresh or rows < 2:
+        if rows < 2 or 1 not in fresh or self._credit <= 0:
             return 1
         best = min(fresh, key=lambda lanes: fresh[lanes].value * (WORTH if lanes == 1 else 1))
-        if self._credit > 0:
-            tries = self._promising(fresh, rows, most, fresh[best].value)
-            if tries:
-                return min(tries, key=lambda lanes: tries[lanes])
-        return best
+        tries = self._promising(fresh, rows, most, fresh[best].value)
+        return min(tries, key=lambda lanes: tries[lanes]) if tries else best
 
     def ran(self, rows: int, most: int, lanes: int, ran: Ran, now: int) -> None:
         """A step that was chosen for `rows` and `most` ran with so many lanes."""
@@ -136,7 +134,7 @@ class LaneChoice:
         records = self._records.setdefault(kind_of(rows, most), {})
         records.setdefault(lanes, _Record()).add(a_row, now)
         lost = ran.took - done * records[1].value if lanes > 1 and 1 in records else 0.0
-        self._credit = min(self._credit + SHARE * ran.took - max(0.0, lost), MOST_CREDIT_NS)
+        self._credit = min(self._credit + SHARE * ran.took - lost, MOST_CREDIT_NS)
 
     def _promising(self, fresh: dict[int, _Record], rows: int, most: int, best: float) -> dict[int, float]:
         """Numbers of lanes worth a try → nanoseconds a row that are expected of them."""
