@@ -108,6 +108,15 @@ def test_who_was_answered_a_moment_ago_at_the_segment_before_is_waited_for() -> 
     assert calls.linger(1300) == 0
 
 
+def test_lanes_of_one_owner_that_are_out_of_step_do_not_wait_for_each_other() -> None:
+    for other, waits in (("a", False), ("b", True)):
+        calls = queue()
+        calls.put(call(1, 3, owner="a"))
+        calls.ran(calls.next(0), 100_000, 100_000)
+        calls.put(call(2, 3, owner=other, arrived=100_000))
+        assert (calls.linger(100_000) > 0) == waits
+
+
 def test_who_stays_away_is_not_waited_for() -> None:
     calls = queue()
     for port in range(2):

@@ -11,7 +11,7 @@ moment ago, has a score, and the highest runs:
       the average of all who wait          who had more does not age.
 
 If the best lacks rows that are expected, the memory waits for them, but not for longer than a part of the passes that
-they save.
+they save; and not for rows of who waits already, as lanes of one owner are out of step on purpose.
 
     put ──▶ waiting, by segment ──linger, next──▶ a batch ──ran──▶ expected at the segment after it
 """
@@ -113,7 +113,7 @@ class CallQueue:
         self._give_up(now)
         if not self._coming:
             return 0
-        longest = LINGER * self._usual_ns * self._expected[self._best(now, self._rows)]
+        longest = LINGER * self._usual_ns * self._missed(self._best(now, self._rows))
         return max(0, int(self._idle_since + longest) - now)
 
     def next(self, now: int) -> list[Waiting]:
@@ -180,6 +180,13 @@ class CallQueue:
             if score > best:
                 best, chosen = score, segment
         return chosen
+
+    def _missed(self, segment: int) -> int:
+        """How many connections are expected at `segment` whose owner waits for nothing else meanwhile."""
+        if not self._expected[segment]:
+            return 0
+        waiting = {call.owner for calls in self._waiting.values() for call in calls}
+        return sum([come.segment == segment and come.owner not in waiting for come in self._coming.values()])
 
     def _owners(self, segment: int) -> set[str]:
         """Who waits or is expected at `segment`."""
