@@ -23,6 +23,8 @@ TRIES = 3  # steps of a try
 SAMPLES = 7  # of the latest steps, whose median counts
 SHARE = 0.015  # of all time that several lanes may lose
 FIRST_CREDIT_NS, MOST_CREDIT_NS = 1_000_000, 200_000_000
+ENOUGH_NS = 50_000_000  # of steps in one lane, until others are tried, if they were not TRIES
+AGAIN = 50  # one lane is measured again after so many times the time of its step
 FORGET_NS = 20_000_000_000
 RECENT = 1 / 4  # weight of the newest time in a mean
 
@@ -73,13 +75,19 @@ class _Record:
     def __init__(self) -> None:
         self.samples: deque[float] = deque(maxlen=SAMPLES)
         self.value = 0.0
+        self.took = 0
         self.when = 0
 
-    def add(self, value: float, now: int) -> None:
+    def add(self, value: float, took: int, now: int) -> None:
         if now - self.when >= FORGET_NS:
             self.samples.clear()
         self.samples.append(value)
-        self.value, self.when = statistics.median(self.samples), now
+        self.value, self.took, self.when = statistics.median(self.samples), took, now
+
+    def unsure(self, now: int) -> bool:
+        """Whether it is to be measured again, as what others are held against."""
+        few = len(self.samples) < TRIES and len(self.samples) * self.took < ENOUGH_NS
+        return few or now - self.when > AGAIN * self.took
 
 
 class _Curve:
@@ -116,7 +124,7 @@ class LaneChoice:
         """Lanes for a step of `rows` rows, of which a lane takes at most `most`."""
         records = self._records.get(kind_of(rows, most), {})
         fresh = {lanes: record for lanes, record in records.items() if now - record.when < FORGET_NS}
-        if rows < 2 or 1 not in fresh or self._credit <= 0:
+        if rows < 2 or 1 not in fresh or fresh[1].unsure(now) or self._credit <= 0:
             return 1
         best = min(fresh, key=lambda lanes: fresh[lanes].value * (WORTH if lanes == 1 else 1))
         tries = self._promising(fresh, rows, most, fresh[best].value)
@@ -132,7 +140,7 @@ class LaneChoice:
         if lanes == 1:
             self._link.add(done, max(0, ran.took - ran.worked - ran.context) / calls)
         records = self._records.setdefault(kind_of(rows, most), {})
-        records.setdefault(lanes, _Record()).add(a_row, now)
+        records.setdefault(lanes, _Record()).add(a_row, ran.took, now)
         lost = ran.took - done * records[1].value if lanes > 1 and 1 in records else 0.0
         self._credit = min(self._credit + SHARE * ran.took - lost, MOST_CREDIT_NS)
 
