@@ -1,9 +1,9 @@
-"""Lanes: decoding and prefilling in 1, 2, 4 lanes and in as many as the engine finds to pay, over links of any distance.
+"""Lanes: decoding and prefilling in 1, 2, 4 lanes and in as many as the engine finds to pay, over links of any length.
 
     python bench/lanes.py [--ways shm tcp 0.3 1 3] [--steps 100]
 
-A number is a round trip in milliseconds, between hosts made of network namespaces. The lanes take turns at every step, and
-what is printed are ratios of the speed to that of one lane. It writes bench/results/lanes.json.
+A number is a round trip in milliseconds, between hosts made of network namespaces. The lanes take turns at every step,
+and what is printed are ratios of the speed to that of one lane. It writes bench/results/lanes.json.
 """
 
 import argparse

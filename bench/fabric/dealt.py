@@ -22,7 +22,7 @@ POSITIONS = 32768  # of context memory
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """Decode `steps` tokens of so many `streams` together in each number of lanes; or prefill a prompt of 700 as often."""
+    """Decode `steps` tokens of `streams` together in each number of lanes; or prefill a prompt of 700 as often."""
 
     steps: int
     streams: int = 0
@@ -36,7 +36,7 @@ class Did(msgspec.Struct, frozen=True):
 
 
 def did(engines: dict[int, Engine], asked: Asked) -> Did:
-    """What `asked` took. The engines share one context memory and take turns, so a hiccup of the machine meets all alike."""
+    """What `asked` took. The engines share one context memory and take turns, so a hiccup of the machine meets all."""
     any_engine = next(iter(engines.values()))
     rng, vocabulary = np.random.default_rng(asked.streams), any_engine.manifest.vocabulary
     seconds: dict[int, list[float]] = {lanes: [] for lanes in engines}

@@ -151,8 +151,8 @@ class Caller:
             self._ports = (ctypes.c_void_p * len(self.rows.layout.cuts))(
                 *map(found.get, range(len(self.rows.layout.cuts)))
             )
-        ports = self._ports
-        return ctypes.addressof(ports) if all([ports[segment] for segment in segments]) else None
+        known = all(map(self._ports.__getitem__, segments))
+        return ctypes.addressof(self._ports) if known else None
 
     def adopt(self, segment: int, count: int, what: int) -> None:
         """A call that was begun at one of `ports`, and has come to `what`, is for `finish` to wait for."""

@@ -1,7 +1,8 @@
-"""Which end of a step gives the logits: all of them, or the largest alone where a network would carry a vocabulary a token.
+"""Which end of a step gives the logits: all of them, or the largest alone where a network would carry a vocabulary.
 
-Whoever asks for the `largest` k gets rows as wide as the vocabulary in which smaller logits may be -infinity. What is chosen
-among the k comes out the same: logits that are left out lie so far below that no temperature makes one equal to the k-th.
+Whoever asks for the `largest` k gets rows as wide as the vocabulary in which smaller logits may be -infinity. What is
+chosen among the k comes out the same: what is left out lies so far below that no temperature makes it equal to the last
+of them.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from twofold.memory.map import MemoryMap
 from twofold.model.manifest import Manifest
 from twofold.wire.rows import Rows
 
-IN_MEMORY = ("inproc", "shm")  # links where copying all logits takes no longer than finding the largest
+NETWORKS = ("tls", "wss", "twofold")  # links to other hosts; on one host, finding the largest takes longer than all do
 APART = 2.0**-22  # of two float32: more than a division of both can take away
 APART_LEAST = 1e-30
 
@@ -34,8 +35,8 @@ class Ending:
         """The segment to end a step with, if the `largest` logits are wanted (None: all)."""
         if largest is None or not largest < self._width or self.top not in seen.holders:
             return self.all
-        near = all(replica.url.partition("://")[0] in IN_MEMORY for replica in seen.replicas)
-        return self.all if near else self.top
+        far = any(replica.url.partition("://")[0] in NETWORKS for replica in seen.replicas)
+        return self.top if far else self.all
 
     def logits(self, rows: Rows, count: int) -> Iterator[F32]:
         """The logits of the first `count` rows after segment `all`: views f32[vocabulary]."""

@@ -5,8 +5,8 @@
         attended = context(layer, rows)
     logits = weights(an end of the step, attended, carry)
 
-`weights` and `context` are arguments: this loop does not know where either memory lives. It gives way while its rows are
-with weight memory, so that several lanes can take turns. `walk.py` has the same in one native call.
+`weights` and `context` are arguments: this loop does not know where either memory lives. It gives way while its rows
+are with weight memory, so that several lanes can take turns. `walk.py` has the same in one native call.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,7 +35,7 @@ class Context(Protocol):
 
 
 class Task(NamedTuple):
-    """The way of a lane's rows: the first `rows` of them through all `layers`, the `wanted` of them on to segment `end`."""
+    """The way of a lane's rows: the first `rows` through all `layers`, the `wanted` of them on to segment `end`."""
 
     rows: int
     layers: int

@@ -1,7 +1,7 @@
-"""`step` and `together` of `step.py` in one native call (`native/walk.c`), where every segment is called through a port.
+"""`step` and `together` of `step.py` in one native call (`native/walk.c`), if every segment is called through a port.
 
-Same calls in the same order, so the same bits. When a call comes to anything but a plain answer, the lanes are handed to
-the loops in Python as they stand, with the calls that are on their way.
+Same calls in the same order, so the same bits. When a call comes to anything but a plain answer, the lanes are handed
+to the loops in Python as they stand, with the calls that are on their way.
 """
 
 import ctypes

@@ -7,8 +7,9 @@ of r rows each, a layer takes, of work W at the weights, context operations C he
 
 so m ≥ 1 + (L + C) / W keeps weight memory busy. But W of few rows is often that of many, as a pass over the weights
 costs what it costs; then lanes lose. So nothing is configured. What is known of W, L and C says which number is worth a
-try, a try measures whole steps, and only what came out quicker is kept. Several lanes live on credit: a share of the time
-of all steps, and what they gained or lost. What was not measured for a while is known no more. Pure: times are arguments.
+try, a try measures whole steps, and only what came out quicker is kept. Several lanes live on credit: a share of the
+time of all steps, and what they gained or lost. What was not measured for a while is known no more. Pure: times are
+arguments.
 """
 
 import statistics
