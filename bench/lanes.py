@@ -94,9 +94,11 @@ def main() -> None:
         with way(name, asked.model) as context:
             for work, one in works(asked.steps).items():
                 answer = context.ask(one)
-                result["seconds"].setdefault(name, {})[work] = answer.seconds
+                result["seconds"].setdefault(name, {})[work] = {
+                    lanes: [round(second, 6) for second in seconds] for lanes, seconds in answer.seconds.items()
+                }
                 print(row(name, work, one, answer.seconds), answer.lanes[0], flush=True)
-    asked.output.write_text(json.dumps(result, indent=1) + "\n")
+    asked.output.write_text(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

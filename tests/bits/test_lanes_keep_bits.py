@@ -67,6 +67,7 @@ def seen(engine: Engine) -> Bits:
     ]
     found.append(np.stack(engine.step(mixed)))
     found.append(engine.feed(sessions[2], [9]).copy())
+    found.append(np.stack(engine.step([Part(sessions[4], 2 * prompts[3], 40)])))  # more than an end takes at once
     for session in sessions:
         engine.close(session)
     return np.concatenate(found).view(np.uint32)
