@@ -56,16 +56,42 @@ static double logarithm(double x) {
   for (int n = 15; n > 1; n -= 2) p = p * z + 1.0 / n;
   return (double)e * 0.6931471805599453 + (2.0 * s + 2.0 * s * (z * p));
 }
-/* y[0] = log of the sum of exp(x) */
-static void log_sum_exp(const float *x, int64_t width, float *y) {
-  float most = x[0];
-  for (int64_t i = 1; i < width; i++) most = x[i] > most ? x[i] : most;
-  f32v sum[NV];
-  for (int v = 0; v < NV; v++) sum[v] = (f32v){0};
-  for (int64_t i = 0; i < width; i += PANEL) {
-    float part[PANEL];
+/* PANEL values of a row from i on, as so many vectors; past its end, -infinity */
+INLINE void panel(const float *x, int64_t width, int64_t i, f32v *v) {
+  float part[PANEL];
+  if (i + PANEL > width)
     for (int64_t j = 0; j < PANEL; j++) part[j] = i + j < width ? x[i + j] : -__builtin_inff();
-    UNROLL for (int v = 0; v < NV; v++) sum[v] = sum[v] + exp_of(load(part + LANES * v) - splat(most));
+  const float *from = i + PANEL > width ? part : x + i;
+  UNROLL for (int k = 0; k < NV; k++) v[k] = load(from + LANES * k);
+}
+/* the largest value, of any order; NaN if one is */
+static float largest(const float *x, int64_t width) {
+  f32v most[NV], v[NV];
+  i32v odd = (i32v){0};
+  for (int k = 0; k < NV; k++) most[k] = splat(-__builtin_inff());
+  for (int64_t i = 0; i < width; i += PANEL) {
+    panel(x, width, i, v);
+    UNROLL for (int k = 0; k < NV; k++) {
+      most[k] = pick(v[k] > most[k], v[k], most[k]);
+      odd = odd | (v[k] != v[k]);
+    }
+  }
+  float found = most[0][0];
+  for (int k = 0; k < NV; k++)
+    for (int lane = 0; lane < LANES; lane++) {
+      if (odd[lane]) return __builtin_nanf("");
+      if (most[k][lane] > found) found = most[k][lane];
+    }
+  return found;
+}
+/* y[0] = log of the sum of exp(x); NaN if a value is */
+static void log_sum_exp(const float *x, int64_t width, float *y) {
+  const float most = largest(x, width);
+  f32v sum[NV], v[NV];
+  for (int k = 0; k < NV; k++) sum[k] = (f32v){0};
+  for (int64_t i = 0; i < width; i += PANEL) {
+    panel(x, width, i, v);
+    UNROLL for (int k = 0; k < NV; k++) sum[k] = sum[k] + exp_of(v[k] - splat(most));
   }
   y[0] = most + (float)logarithm((double)tree_sum(sum));
 }

@@ -58,7 +58,9 @@ def test_sessions_decoded_together_equal_each_alone(smollm2_path: Path) -> None:
         for i, n in enumerate(lengths):
             fast.feed(sessions[i], tokens[i : i + n])
         for k in range(3):
-            together = fast.decode(sessions, [tokens[i + n + k] for i, n in enumerate(lengths)]).view(np.uint32)
+            together = np.stack(fast.decode(sessions, [tokens[i + n + k] for i, n in enumerate(lengths)])).view(
+                np.uint32
+            )
             for i in range(len(lengths)):
                 assert np.array_equal(together[i], alone[i][k]), (i, k)
         for session in sessions:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from twofold.config import Settings
+from twofold.engine import ending
 from twofold.engine.assemble import Ready, open_engine
 from twofold.engine.generate import Generation, Limits
 from twofold.engine.sampling import Sampling
@@ -29,19 +30,20 @@ SAMPLINGS = {
 Answers = dict[tuple[str, int], tuple[list[int], str]]
 
 
-def answers(ready: Ready) -> Answers:
-    """(tokens, digest of the logits) of every prompt under every sampling."""
+def answers(ready: Ready, *, hashed: bool = True) -> Answers:
+    """(tokens, digest of the logits if they are hashed) of every prompt under every sampling."""
     template = ChatTemplate.of(ready.tokenizer.data)
     found = {}
     for name, sampling in SAMPLINGS.items():
         for i, prompt in enumerate(PROMPTS):
             ids = ready.tokenizer.encode(template.render([Message("user", prompt)]), add_bos=False)
             session = ready.engine.open()
-            generation = Generation(ready.engine, session, ready.tokenizer, sampling, Limits(TOKENS, ignore_end=True))
+            limits = Limits(TOKENS, ignore_end=True)
+            generation = Generation(ready.engine, session, ready.tokenizer, sampling, limits, hashed=hashed)
             list(generation.run(ids))
             ready.engine.close(session)
             assert len(generation.token_ids) == TOKENS
-            found[name, i] = (generation.token_ids, generation.logits_digest)
+            found[name, i] = (generation.token_ids, generation.logits_digest if hashed else "")
     return found
 
 
@@ -72,6 +74,19 @@ def test_a_running_weight_processor_gives_the_same_tokens_and_logits(
         open_engine(None, Settings(weights=child.url), split=False, progress=quiet) as ready,
     ):
         assert answers(ready) == in_process
+
+
+def test_where_only_the_largest_logits_cross_the_tokens_are_the_same(
+    smollm2_path: Path, in_process: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "NETWORKS", ("tcp",))
+    command = weights_command(smollm2_path, listen="tcp://127.0.0.1:0", threads=1)
+    with (
+        SpawnedWeights(command) as child,
+        open_engine(None, Settings(weights=child.url), split=False, progress=quiet) as ready,
+    ):
+        found = answers(ready, hashed=False)
+    assert found == {key: (tokens, "") for key, (tokens, _) in in_process.items()}
 
 
 def test_greedy_and_seeded_sampling_differ_so_the_comparison_says_something(in_process: Answers) -> None:

@@ -63,6 +63,23 @@ def test_every_context_free_operation_equals_the_reference_at_every_level(case: 
 
 
 @pytest.mark.parametrize("level", LEVELS)
+def test_the_log_sum_exp_of_a_row_with_a_nan_anywhere_is_nan(level: str) -> None:
+    case = next(case for case in CASES if case.name == "log_sum_exp")
+    model, tensors = one_operation(case)
+    layout = Layout(model.manifest)
+    with native(level=level) as backend:
+        kernels = backend.weights(model, tensors, [case.segment], layout)
+        runner = Runner(model, kernels, layout)
+        for place in (None, 0, 17, 983, 992, 999):
+            rows = runner.random_rows(case.segment, 1, seed=3)
+            if place is not None:
+                rows[0]["wide"][place] = np.nan
+            found = np.frombuffer(runner.run(case.segment, rows)[0], np.float32)[0]
+            assert np.isnan(found) == (place is not None), place
+        kernels.close()
+
+
+@pytest.mark.parametrize("level", LEVELS)
 def test_exponential_equals_the_reference_for_every_kind_of_float(level: str) -> None:
     edges = [
         0.0,

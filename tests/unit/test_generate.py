@@ -7,10 +7,12 @@ from engines import engine, native
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twofold.engine import ending
 from twofold.engine.engine import Engine
 from twofold.engine.generate import Generation, HeldText, Limits
 from twofold.engine.sampling import Sampling
-from twofold.errors import RequestError
+from twofold.errors import InternalError, RequestError
+from twofold.memory.map import MemoryMap
 from twofold.model.checkpoint import Checkpoint
 from twofold.model.tokenizer import Tokenizer
 
@@ -93,3 +95,30 @@ def test_the_logits_digest_is_of_the_logits_that_were_sampled(tiny_path: Path) -
         same = generate(fast, tiny_path, [5, 6, 7], Limits(5, ignore_end=True))
         other = generate(fast, tiny_path, [5, 6, 8], Limits(5, ignore_end=True))
     assert one.logits_digest == same.logits_digest != other.logits_digest
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.5, top_k=40, top_p=0.9, seed=3)])
+def test_without_a_digest_the_largest_logits_alone_give_the_same_tokens(
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch, sampling: Sampling
+) -> None:
+    monkeypatch.setattr(ending, "NETWORKS", ("inproc",))
+    with Checkpoint.open(tiny_path) as checkpoint:
+        tokenizer = Tokenizer(checkpoint.tokenizer)
+    with native() as backend, engine(tiny_path, backend) as fast:
+        found, asked = [], []
+        end = ending.Ending.segment
+
+        def spied(self: ending.Ending, largest: int | None, seen: MemoryMap) -> int:
+            asked.append(end(self, largest, seen) - self.all)
+            return end(self, largest, seen)
+
+        monkeypatch.setattr(ending.Ending, "segment", spied)
+        for hashed in (True, False):
+            limits = Limits(12, ignore_end=True)
+            made = Generation(fast, fast.open(), tokenizer, sampling, limits, hashed=hashed)
+            list(made.run([5, 6, 7]))
+            found.append(made.token_ids)
+        assert asked == [0] * 12 + [1] * 12
+        assert found[0] == found[1]
+        with pytest.raises(InternalError, match="not hashed"):
+            assert made.logits_digest

@@ -102,7 +102,8 @@ class Conversation:
         show.note(summary(generation.timings))
 
     def _generation(self) -> Generation:
-        return Generation(self.ready.engine, self.session, self.ready.tokenizer, self.sampling, self.limits)
+        ready = self.ready
+        return Generation(ready.engine, self.session, ready.tokenizer, self.sampling, self.limits, hashed=False)
 
     def _new_tokens(self) -> list[int]:
         """What of the conversation the session has not seen; what it saw and is no longer part of it is rewound."""

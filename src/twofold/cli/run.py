@@ -69,7 +69,8 @@ def run(
     ):
         progress.finish()
         ids = prompt_tokens(ready, text, system=system, raw=raw)
-        generation = Generation(ready.engine, ready.engine.open(), ready.tokenizer, sampling, limits)
+        session = ready.engine.open()
+        generation = Generation(ready.engine, session, ready.tokenizer, sampling, limits, hashed=json)
         if json:
             _print_json(ready, generation, ids)
         else:

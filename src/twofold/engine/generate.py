@@ -9,7 +9,7 @@ import numpy as np
 
 from twofold.engine.engine import Engine, Session
 from twofold.engine.sampling import Sampling, sample
-from twofold.errors import RequestError
+from twofold.errors import InternalError, RequestError
 from twofold.kernels.arithmetic import F32
 from twofold.model.tokenizer import TextStream, Tokenizer
 
@@ -58,12 +58,20 @@ class Generation:
     """One answer: iterate for its text as it comes; afterwards the attributes tell the rest.
 
     `token_ids` are all tokens sampled, an end token included; `text` has neither end token nor stop string.
-    `logits_digest` is the SHA-256 over the float32 logits (little endian) of every sampled token, in order.
+    `logits_digest` is the SHA-256 over all float32 logits (little endian) of every sampled token, in order.
     """
 
     def __init__(
-        self, engine: Engine, session: Session, tokenizer: Tokenizer, sampling: Sampling, limits: Limits
+        self,
+        engine: Engine,
+        session: Session,
+        tokenizer: Tokenizer,
+        sampling: Sampling,
+        limits: Limits,
+        *,
+        hashed: bool = True,
     ) -> None:
+        """`hashed`: make the digest of the logits. Without it, those that decide nothing need not cross a network."""
         self.engine, self.session, self.tokenizer = engine, session, tokenizer
         self.sampling, self.limits = sampling, limits
         self.token_ids: list[int] = []
@@ -71,12 +79,15 @@ class Generation:
         self.finish_reason: str | None = None
         self.timings = Timings()
         self._interrupted = False
-        self._hash = hashlib.sha256()
-        self._spent = (engine.weights.weights_ns, engine.context_ns, engine.weights.link_ns)
+        self._hash = hashlib.sha256() if hashed else None
+        self._largest = None if hashed else sampling.largest
+        self._spent = (engine.weights.spent.weights_ns, engine.context_ns, engine.weights.spent.link_ns)
 
     @property
     def logits_digest(self) -> str:
-        """SHA-256, hexadecimal, of the logits so far."""
+        """SHA-256, hexadecimal, of the logits so far; InternalError if they were not to be hashed."""
+        if self._hash is None:
+            raise InternalError("the logits of this answer were not hashed")
         return self._hash.hexdigest()
 
     def interrupt(self) -> None:
@@ -96,7 +107,7 @@ class Generation:
         start = time.perf_counter()
         self.timings.prompt_tokens = len(prompt)
         try:
-            logits = self.engine.feed(self.session, prompt)
+            logits = self.engine.feed(self.session, prompt, largest=self._largest)
             self.timings.prefill_seconds = time.perf_counter() - start
             yield from self._decode(logits, limit)
         finally:
@@ -122,7 +133,7 @@ class Generation:
             if piece:
                 self.text += piece
                 yield piece
-            logits = self.engine.feed(self.session, [token])
+            logits = self.engine.feed(self.session, [token], largest=self._largest)
         piece += "" if held.stopped else held.finish(stream.finish())
         self.finish_reason = "stop" if ended or held.stopped else "interrupted" if self._interrupted else "length"
         self.text += piece
@@ -131,7 +142,8 @@ class Generation:
 
     def _sample(self, logits: F32) -> int:
         start = time.perf_counter()
-        self._hash.update(np.ascontiguousarray(logits, "<f4").data)
+        if self._hash is not None:
+            self._hash.update(np.ascontiguousarray(logits, "<f4").data)
         token = sample(logits, self.sampling, len(self.session.tokens))
         self.token_ids.append(token)
         self.timings.sampling_seconds += time.perf_counter() - start
@@ -142,9 +154,9 @@ class Generation:
         timings.generated_tokens = len(self.token_ids)
         timings.decode_seconds = time.perf_counter() - start - timings.prefill_seconds
         weights, context, link = self._spent
-        timings.weights_seconds = (self.engine.weights.weights_ns - weights) / 1e9
+        timings.weights_seconds = (self.engine.weights.spent.weights_ns - weights) / 1e9
         timings.context_seconds = (self.engine.context_ns - context) / 1e9
-        timings.link_seconds = (self.engine.weights.link_ns - link) / 1e9
+        timings.link_seconds = (self.engine.weights.spent.link_ns - link) / 1e9
 
 
 class HeldText:

@@ -41,6 +41,11 @@ class Sampling:
         if self.top_p == 0.0:
             raise RequestError("top-p is 0; it must be above 0 (1 turns it off)")
 
+    @property
+    def largest(self) -> int | None:
+        """How many of the largest logits decide; None if all do."""
+        return 1 if self.temperature == 0.0 else self.top_k or None
+
 
 def _within(name: str, value: float, low: float, high: float) -> None:
     if math.isnan(value) or not low <= value <= high:
