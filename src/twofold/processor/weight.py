@@ -214,7 +214,7 @@ class WeightProcessor:
         if strangers and (len(strangers) >= STRANGERS or len(self._guests) >= self._connections):
             self._dismiss(strangers[0], DeadlinePassed("others came before this client said Hello"), told=True)
         guest = Guest(channel, time.monotonic_ns(), listener)
-        guest.places.append(self._desk.add(guest, channel.fileno(), guest.watched_port))
+        guest.watch(self._desk.add(guest, channel.fileno(), guest.watched_port))
         self._guests[guest.number] = guest
         if len(self._guests) > self._connections:
             why = f"all {self._connections} connections of the weight processor are taken"
