@@ -3,6 +3,7 @@
     TwofoldError
     ├── ConfigurationError    a setting, flag or environment variable is wrong            exit 2
     ├── RequestError          this request cannot be served as it was asked               exit 2
+    ├── Overloaded            it could be, but others wait already; not now               exit 75
     ├── ModelError            the model file is damaged, unknown or not supported         exit 3
     │   └── DownloadError     a model could not be fetched, or is not what was pinned     exit 3
     ├── LinkError             the other side of a link                                    exit 4
@@ -37,6 +38,16 @@ class RequestError(TwofoldError):
     """This request cannot be served as it was asked (empty prompt, prompt too long, ...)."""
 
     exit_code = 2
+
+
+class Overloaded(TwofoldError):  # noqa: N818
+    """More is asked than can be served now; after `retry_after_seconds` there should be room."""
+
+    exit_code = 75
+
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class ModelError(TwofoldError):

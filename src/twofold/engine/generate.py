@@ -8,27 +8,11 @@ import msgspec
 import numpy as np
 
 from twofold.engine.engine import Engine, Session
+from twofold.engine.request import Limits
 from twofold.engine.sampling import Sampling, sample
 from twofold.errors import RequestError
 from twofold.kernels.arithmetic import F32
 from twofold.model.tokenizer import TextStream, Tokenizer
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """When to stop."""
-
-    max_tokens: int = 512
-    stop: tuple[str, ...] = ()
-    ignore_end: bool = False  # go on past the model's end tokens
-
-    def __post_init__(self) -> None:
-        """Raise RequestError for a limit that makes no sense."""
-        if self.max_tokens < 1:
-            raise RequestError(f"max-tokens is {self.max_tokens}; it must be at least 1")
-        if any(not text for text in self.stop):
-            raise RequestError("a stop string is empty; leave it out instead")
-        if any("\ud800" <= letter <= "\udfff" for text in self.stop for letter in text):
-            raise RequestError("a stop string is not UTF-8 text; give text")
 
 
 class Timings(msgspec.Struct):
