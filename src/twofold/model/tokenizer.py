@@ -222,6 +222,11 @@ class Tokenizer:
         self._plain = Splitter(data, self._of_types(USER_DEFINED))
         self._special = Splitter(data, self._of_types(USER_DEFINED, *_SPECIAL))
 
+    @functools.cached_property
+    def longest_bytes(self) -> int:
+        """Bytes of the longest token: so many letters of a text at most become one."""
+        return int(np.diff(self.data.tokens.end, prepend=np.int32(0)).max(initial=0))
+
     def _of_types(self, *types: int) -> npt.NDArray[np.int32]:
         """The ids of the tokens of these types."""
         return np.flatnonzero(np.isin(np.frombuffer(self.data.token_types, np.uint8), types)).astype(np.int32)
