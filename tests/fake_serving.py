@@ -1,14 +1,12 @@
 """A model that is served without an engine: it answers every prompt with the same text, letter by letter.
 
-It follows the contract of `engine.serving.Serving`: pieces come through any event loop, `cancel` ends an answer from any
-thread, and what is asked is kept for tests to look at.
+It follows the contract of `engine.serving.Serving`: pieces come through any event loop, `cancel` ends an answer from
+any thread, and what is asked is kept for tests to look at.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-
-from tiny_gguf import write_tiny_llama
 
 from twofold.engine.request import Chosen, Piece, Request, Usage
 from twofold.errors import TwofoldError
@@ -56,6 +54,9 @@ class FakeAnswer:
         if said < len(told):
             yield Piece("", finish="length")
             return
+        if self._serving.stopping:
+            yield Piece("", finish="stop")
+            return
         end = min(tokenizer.end_ids)
         self.usage.generated_tokens = said + 1
         yield Piece("", (self._chosen(end),), "stop")
@@ -69,13 +70,15 @@ class FakeAnswer:
 class FakeServing:
     """Answers with `text`; `held` stops every answer after its first piece until it is cancelled."""
 
-    def __init__(self, folder: Path) -> None:
-        with Checkpoint.open(write_tiny_llama(folder / "fake.gguf")) as checkpoint:
+    def __init__(self, path: Path) -> None:
+        """Of the checkpoint at `path` it has the tokenizer, the template and the manifest."""
+        with Checkpoint.open(path) as checkpoint:
             self.tokenizer = Tokenizer(checkpoint.tokenizer)
             self.manifest: Manifest = checkpoint.model.manifest
             self.chat_template: ChatTemplate | None = ChatTemplate.of(checkpoint.tokenizer)
         self.text = TEXT
         self.held = False
+        self.stopping = False  # end as at a stop string: without an end token
         self.failing: TwofoldError | None = None
         self.refusing: Callable[[Request], TwofoldError | None] = lambda request: None
         self.answers: list[FakeAnswer] = []

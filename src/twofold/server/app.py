@@ -7,17 +7,17 @@ from starlette.responses import Response
 
 from twofold import __version__
 from twofold.server import (
+    about,
     anthropic_messages,
     metrics,
     openai_chat,
     openai_completions,
     openai_responses,
-    status,
     tokens,
 )
+from twofold.server.api_keys import Keys
 from twofold.server.endpoint import Endpoint
 from twofold.server.front import Front, Log, refused
-from twofold.server.keys import Keys
 from twofold.server.offer import Offer
 from twofold.server.openapi import document
 from twofold.server.refusal import INTERNAL, Refusal
@@ -37,7 +37,7 @@ def application(offer: Offer, keys: Keys, log: Log) -> Front:
     """What uvicorn runs. `log` is told of every request when it is over."""
     app = FastAPI(title="Twofold", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.offer = offer
-    app.include_router(status.router)
+    app.include_router(about.router)
     app.include_router(metrics.router)
     for endpoint in ENDPOINTS:
         app.add_api_route(endpoint.path, endpoint.handle, methods=["POST"], name=endpoint.path)

@@ -5,6 +5,7 @@ parameter that was not given.
 """
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ BODY_BYTES = 16 * MIB
 BODY_SECONDS = Seconds(60.0)  # for a body to arrive
 DEPTH = 64  # of lists and objects in one another
 
+_PLACE = re.compile(r"`\$\.([^`]+)`")  # as msgspec writes where something is wrong
 Form = TypeVar("Form", bound=msgspec.Struct)
 
 
@@ -70,8 +72,9 @@ def parsed(raw: bytes, form: type[Form], fixed: Sequence[Fixed] = ()) -> Form:
     try:
         return msgspec.convert(rest, form)
     except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$.")
-        param = where.rstrip("`") or None
+        what, _, where = str(error).partition(" - at ")
+        place = _PLACE.search(where)
+        param = place[1] if place else None
         raise Refusal(400, f"{param or 'the body'}: {what}", param=param, code="invalid_value") from None
 
 

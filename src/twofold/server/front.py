@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twofold.link.exposure import on_this_host
-from twofold.server.keys import Keys
+from twofold.server.api_keys import Keys
 from twofold.server.readiness import Readiness
 from twofold.server.record import Record, request_id
 from twofold.server.refusal import Refusal, error_body

@@ -115,7 +115,7 @@ async def chat(body: Chat, call: Call) -> Response:
                 owner=call.record.owner,
                 priority=body.priority,
             )
-            for sampling in body.sampling()
+            for sampling in body.sampling(call.serving.manifest.vocabulary)
         ]
     )
     if body.stream:

@@ -113,7 +113,7 @@ async def completion(body: Completion, call: Call) -> Response:
                 owner=call.record.owner,
                 priority=body.priority,
             )
-            for sampling in body.sampling()
+            for sampling in body.sampling(call.serving.manifest.vocabulary)
         ]
     answers = call.submit(requests)
     if body.stream:

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from twofold import __version__
+from twofold.server.about import Model, ModelList
 from twofold.server.body import Fixed
 from twofold.server.endpoint import JSON, Endpoint
 from twofold.server.refusal import STATUSES
-from twofold.server.status import Model, ModelList
 
 REF = "#/components/schemas/{name}"
 OPEN = {"/health": "The process is alive.", "/readyz": "Whether requests are answered now."}

@@ -13,12 +13,14 @@ from msgspec import Meta
 from twofold.engine.request import MOST_LOGPROBS, Limits
 from twofold.engine.sampling import COLDEST, MASK, Sampling
 from twofold.server.body import Fixed
+from twofold.server.refusal import Refusal
 
 MOST_ANSWERS = 64  # of one request: prompts times n
 MOST_STOPS = 16
 
 StopText = Annotated[str, Meta(min_length=1, max_length=1000)]
 TokenId = Annotated[int, Meta(ge=0, lt=1 << 31)]
+TokenName = Annotated[str, Meta(pattern="^(0|[1-9][0-9]{0,8})$")]
 Seed = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
@@ -52,9 +54,9 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     presence_penalty: Annotated[Penalty, Meta(description="Off the logit of every token that was chosen.")] = 0.0
     frequency_penalty: Annotated[Penalty, Meta(description="Off the logit, once each time it was chosen.")] = 0.0
     repetition_penalty: Annotated[
-        float, Meta(gt=0, le=10, description="Divides the logits of tokens of prompt and answer.")
+        float, Meta(ge=0.01, le=100, description="Divides the logits of tokens of prompt and answer.")
     ] = 1.0
-    logit_bias: Annotated[dict[str, Bias], Meta(max_length=1024, description="By token id, onto the logit.")] = {}
+    logit_bias: Annotated[dict[TokenName, Bias], Meta(max_length=1024, description="By token id, onto the logit.")] = {}
     n: Annotated[int, Meta(ge=1, le=MOST_ANSWERS, description=f"Answers; with all prompts at most {MOST_ANSWERS}.")] = 1
     stop: Annotated[
         StopText | Annotated[list[StopText], Meta(max_length=MOST_STOPS)] | None,
@@ -79,9 +81,10 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """The stop strings."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
-    def sampling(self) -> list[Sampling]:
-        """How to choose the tokens of each of the `n` answers to one prompt."""
+    def sampling(self, vocabulary: int) -> list[Sampling]:
+        """How to choose the tokens of each of the `n` answers to one prompt; Refusal 400 for a token that is none."""
         seed = drawn_seed() if self.seed is None else self.seed
+        bias = _biases(self.logit_bias, vocabulary)
         return [
             Sampling(
                 temperature=coldest(self.temperature),
@@ -89,6 +92,10 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 top_p=self.top_p,
                 min_p=self.min_p,
                 seed=(seed + i) & MASK,
+                repetition_penalty=self.repetition_penalty,
+                presence_penalty=self.presence_penalty,
+                frequency_penalty=self.frequency_penalty,
+                logit_bias=bias,
             )
             for i in range(self.n)
         ]
@@ -109,6 +116,14 @@ SAMPLED_FIXED = (
     Fixed("prompt_cache_retention", ("in_memory", "in-memory"), "prefixes are kept in memory alone"),
     Fixed("prompt_cache_options", (), "prefixes are cached by themselves"),
 )
+
+
+def _biases(given: dict[TokenName, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
+    wrong = next((token for token in given if int(token) >= vocabulary), None)
+    if wrong is not None:
+        what = f"token {wrong} is not in the vocabulary; the ids are 0 to {vocabulary - 1}"
+        raise Refusal(400, what, param="logit_bias")
+    return tuple((int(token), bias) for token, bias in given.items())
 
 
 def coldest(temperature: float) -> float:

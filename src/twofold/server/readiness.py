@@ -44,6 +44,11 @@ class Readiness:
         return self._serving is not None and not self.draining
 
     @property
+    def loading(self) -> bool:
+        """Whether the model is on its way up."""
+        return self._serving is None
+
+    @property
     def draining(self) -> bool:
         """Whether it was told to end."""
         return self._draining_since is not None
