@@ -64,7 +64,8 @@ class FakeAnswer:
     def _chosen(self, token: int) -> Chosen:
         if self.request.logprobs is None:
             return Chosen(token)
-        return Chosen(token, -0.5, tuple((token + i, -0.5 - i) for i in range(self.request.logprobs)))
+        vocabulary = self._serving.manifest.vocabulary
+        return Chosen(token, -0.5, tuple(((token + i) % vocabulary, -0.5 - i) for i in range(self.request.logprobs)))
 
 
 class FakeServing:

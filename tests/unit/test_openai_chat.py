@@ -159,7 +159,7 @@ def test_without_include_usage_no_event_has_it(served: Served) -> None:
         ({"logit_bias": {"9999": 1}}, "logit_bias"),
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         ({"logit_bias": {"1": 101}}, "logit_bias[...]"),
-        ({"n": 65}, "n"),
+        ({"n": 17}, "n"),
         ({"stop": ["a"] * 17}, "stop"),
         ({"stop": ""}, "stop"),
         ({"top_logprobs": 21}, "top_logprobs"),

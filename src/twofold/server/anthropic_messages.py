@@ -12,7 +12,7 @@ from twofold.model.chat import Message
 from twofold.server.body import Fixed
 from twofold.server.endpoint import Call, Endpoint, answered
 from twofold.server.openai_chat import rendered
-from twofold.server.parameters import MOST_STOPS, Anything, Count, StopText, coldest, drawn_seed
+from twofold.server.parameters import MOST_MESSAGES, MOST_STOPS, Anything, Count, StopText, coldest, drawn_seed
 from twofold.server.refusal import Refusal, anthropic_error
 from twofold.server.served import Answering
 from twofold.server.sse import event
@@ -58,7 +58,9 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The body of a request to count tokens, and the part of a request for an answer that has any."""
 
     model: Annotated[str, Meta(description="The served model's name.")]
-    messages: Annotated[list[Turn], Meta(min_length=1, max_length=10_000, description="The conversation; text alone.")]
+    messages: Annotated[
+        list[Turn], Meta(min_length=1, max_length=MOST_MESSAGES, description="The conversation; text alone.")
+    ]
     system: Annotated[str | list[TextBlock] | None, Meta(description="A system message before it.")] = None
     thinking: Annotated[NoThinking | None, Meta(description="Only `disabled`.")] = None
 

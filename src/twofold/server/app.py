@@ -43,10 +43,12 @@ def application(offer: Offer, keys: Keys, log: Log) -> Front:
         app.add_api_route(endpoint.path, endpoint.handle, methods=["POST"], name=endpoint.path)
     front = Front(app, keys=keys, readiness=offer.readiness, log=log)
     app.state.front = front
-    written = document(ENDPOINTS, offer.names, keyed=bool(keys))
 
     @app.get("/openapi.json")
     async def openapi() -> Response:
+        readiness = offer.readiness
+        vocabulary = readiness.serving.manifest.vocabulary if readiness.is_ready else None
+        written = document(ENDPOINTS, offer.names, vocabulary, keyed=bool(keys))
         return Response(written, media_type="application/json")
 
     app.add_exception_handler(Refusal, _refused)

@@ -5,6 +5,7 @@ parameter that was not given.
 """
 
 import asyncio
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -16,11 +17,21 @@ from twofold.server.refusal import Refusal
 from twofold.units import MIB, Seconds, bytes_text
 
 BODY_BYTES = 16 * MIB
-BODY_SECONDS = Seconds(60.0)  # for a body to arrive
 DEPTH = 64  # of lists and objects in one another
 
 _PLACE = re.compile(r"`\$\.([^`]+)`")  # as msgspec writes where something is wrong
 Form = TypeVar("Form", bound=msgspec.Struct)
+
+
+def _number(text: str) -> float:
+    """A number that was written with a point or an exponent; 2.0 is the whole number 2, as in JSON Schema."""
+    number = float(text)
+    if math.isinf(number):
+        raise msgspec.ValidationError(f"{text[:20]} is out of range")
+    return int(number) if number.is_integer() else number
+
+
+_DECODER = msgspec.json.Decoder(float_hook=_number)
 
 
 class Fixed(NamedTuple):
@@ -31,8 +42,9 @@ class Fixed(NamedTuple):
     why: str
 
 
-async def read(request: Request, most: int = BODY_BYTES, patience: Seconds = BODY_SECONDS) -> bytes:
-    """The whole body. Refusal 415 unless it is JSON, 413 if it has more than `most` bytes, 408 if it is slow."""
+async def read(request: Request, patience: Seconds, most: int = BODY_BYTES) -> bytes:
+    """The whole body. Refusal 415 unless it is JSON, 413 if it has more than `most` bytes, 408 if it
+    takes longer than `patience`."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refusal(415, "the body must be JSON; send Content-Type: application/json")
     too_large = Refusal(413, f"the body has more than {bytes_text(most)}; send less", code="body_too_large")
@@ -57,18 +69,14 @@ def parsed(raw: bytes, form: type[Form], fixed: Sequence[Fixed] = ()) -> Form:
     """`raw` as `form`; Refusal 400 naming the parameter that is unknown, refused, or of another type or range."""
     values = _object(raw)
     by_name = {row.name: row for row in fixed}
+    unknown = next((name for name in values if name not in form.__struct_encode_fields__ and name not in by_name), None)
+    if unknown is not None:
+        name = unknown[:100]
+        raise Refusal(400, f"there is no parameter {name!r} here; leave it out", param=name, code="unknown_parameter")
     given = {name: value for name, value in values.items() if value is not None}
     for name in given.keys() & by_name.keys():
         _check_fixed(by_name[name], given[name])
     rest = {name: value for name, value in given.items() if name not in by_name}
-    unknown = next((name for name in rest if name not in form.__struct_encode_fields__), None)
-    if unknown is not None:
-        raise Refusal(
-            400,
-            f"there is no parameter {unknown[:100]!r} here; leave it out",
-            param=unknown[:100],
-            code="unknown_parameter",
-        )
     try:
         return msgspec.convert(rest, form)
     except msgspec.ValidationError as error:
@@ -90,7 +98,7 @@ def _check_fixed(row: Fixed, value: object) -> None:
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        value = msgspec.json.decode(raw)
+        value = _DECODER.decode(raw)
     except UnicodeDecodeError as error:
         raise Refusal(400, f"the body is not UTF-8 ({error.reason})", code="invalid_json") from None
     except msgspec.MsgspecError as error:

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from starlette.requests import Request as HttpRequest
@@ -87,12 +87,13 @@ class Endpoint(Generic[Form]):
     answer: Callable[[Form, Call], Awaitable[Response]]
     fixed: tuple[Fixed, ...] = ()
     streams: bool = False
+    rules: Mapping[str, Any] = field(default_factory=dict)  # JSON Schema of what binds several parameters
 
     async def handle(self, request: HttpRequest) -> Response:
         """Answer one request; raises Refusal."""
         call = Call(request)
         _ = call.serving  # before a body is waited for that nobody could answer
-        return await self.answer(parsed(await read(request), self.takes, self.fixed), call)
+        return await self.answer(parsed(await read(request, call.offer.patience), self.takes, self.fixed), call)
 
 
 async def encoded(call: Call, text: str, *, add_bos: bool | None = None) -> tuple[int, ...]:

@@ -9,6 +9,8 @@ from twofold.server.served import Served
 from twofold.server.sse import PING_SECONDS
 from twofold.units import Seconds
 
+BODY_SECONDS = Seconds(60.0)
+
 
 @dataclass(frozen=True)
 class Offer:
@@ -18,7 +20,8 @@ class Offer:
     names: tuple[str, ...]  # of the model; the first is told in answers
     max_model_len: int | None = None  # tokens of prompt and answer; None: as many as the model was made for
     created: int = field(default_factory=lambda: int(time.time()))  # Unix time
-    ping: Seconds = PING_SECONDS
+    ping: Seconds = PING_SECONDS  # after which a silent stream is pinged
+    patience: Seconds = BODY_SECONDS  # for a body to arrive
 
     def check(self, model: str | None) -> None:
         """Refusal 404 for a model that is not served."""

@@ -14,7 +14,7 @@ from twofold.model.chat import Message
 from twofold.server.body import Fixed
 from twofold.server.endpoint import Call, Endpoint, answered, encoded, threaded
 from twofold.server.openai_answers import ChatCompletion, ChatWriting, completed
-from twofold.server.parameters import SAMPLED_FIXED, Count, Likeliest, Sampled
+from twofold.server.parameters import MOST_MESSAGES, SAMPLED_FIXED, Count, Likeliest, Sampled
 from twofold.server.refusal import Refusal
 
 TAKEN = frozenset({"self", "messages", "now", "strftime_now"})  # names that a template is given otherwise
@@ -57,7 +57,7 @@ class Chat(Sampled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of a request for a chat completion."""
 
     messages: Annotated[
-        list[ChatMessage], Meta(min_length=1, max_length=10_000, description="The conversation; text alone.")
+        list[ChatMessage], Meta(min_length=1, max_length=MOST_MESSAGES, description="The conversation; text alone.")
     ]
     max_completion_tokens: Annotated[
         Count | None, Meta(description="Tokens of each answer; default: what the context leaves.")

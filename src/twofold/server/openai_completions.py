@@ -12,7 +12,16 @@ from twofold.model.tokenizer import Tokenizer
 from twofold.server.body import Fixed
 from twofold.server.endpoint import Call, Endpoint, answered, encoded
 from twofold.server.openai_answers import LEAST_LOGPROB, Events, OpenAIUsage, token_text, used
-from twofold.server.parameters import MOST_ANSWERS, SAMPLED_FIXED, Count, Likeliest, Sampled, TokenId
+from twofold.server.parameters import (
+    MOST_PROMPTS,
+    SAMPLED_FIXED,
+    TOKEN_ID,
+    Count,
+    Likeliest,
+    Sampled,
+    TokenId,
+    check_tokens,
+)
 from twofold.server.refusal import Refusal
 from twofold.server.served import Answering
 from twofold.server.whole import Whole
@@ -23,29 +32,22 @@ Text = Annotated[str, Meta(min_length=1)]
 Prompts = Annotated[list[Text | TokenId | Ids], Meta(min_length=1)]
 
 
+_TEXT = {"type": "string", "minLength": 1}
+_IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "format": TOKEN_ID}}
+
+
+def _several(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "minItems": 1, "maxItems": MOST_PROMPTS, "items": schema}
+
+
 class Completion(Sampled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of a request for a completion."""
 
     prompt: Annotated[
         Text | Prompts,
         Meta(
-            description=f"A text, token ids, or a list of either, at most {MOST_ANSWERS}.",
-            extra_json_schema={
-                "anyOf": [
-                    {"type": "string", "minLength": 1},
-                    *(
-                        {"type": "array", "minItems": 1, "items": items, **most}
-                        for items, most in (
-                            ({"type": "string", "minLength": 1}, {"maxItems": MOST_ANSWERS}),
-                            ({"type": "integer", "minimum": 0}, {}),
-                            (
-                                {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
-                                {"maxItems": MOST_ANSWERS},
-                            ),
-                        )
-                    ),
-                ]
-            },
+            description=f"A text, token ids, or a list of either, at most {MOST_PROMPTS}.",
+            extra_json_schema={"anyOf": [_TEXT, _IDS, _several(_TEXT), _several(_IDS)]},
         ),
     ]
     max_tokens: Annotated[Count, Meta(description="Tokens of each answer.")] = 16
@@ -96,10 +98,6 @@ async def completion(body: Completion, call: Call) -> Response:
     """Go on with each prompt, `n` times; answer i of prompt p is choice p * n + i."""
     call.offer.check(body.model)
     given = prompts(body.prompt)
-    if len(given) * body.n > MOST_ANSWERS:
-        raise Refusal(
-            400, f"{len(given)} prompts, {body.n} answers each, are more than {MOST_ANSWERS}; ask for fewer", param="n"
-        )
     requests = []
     for prompt in given:
         ids = await _ids(call, prompt, special=body.add_special_tokens)
@@ -130,22 +128,23 @@ async def completion(body: Completion, call: Call) -> Response:
 
 
 def prompts(given: str | list[Any]) -> list[str | list[int]]:
-    """The prompts that were given in any of the four ways; Refusal 400 for a list of several kinds."""
+    """The prompts that were given in any of the four ways; Refusal 400 for a list of several kinds, or too many."""
     if isinstance(given, str):
         return [given]
     kinds = {type(item) for item in given}
     if len(kinds) != 1:
         raise Refusal(400, "prompt mixes texts, token ids and lists; send one kind", param="prompt")
-    return [given] if kinds == {int} else given
+    if kinds == {int}:
+        return [given]
+    if len(given) > MOST_PROMPTS:
+        raise Refusal(400, f"{len(given)} prompts are more than {MOST_PROMPTS}; send fewer", param="prompt")
+    return given
 
 
 async def _ids(call: Call, prompt: str | list[int], *, special: bool) -> tuple[int, ...]:
     if isinstance(prompt, str):
         return await encoded(call, prompt, add_bos=None if special else False)
-    vocabulary = call.serving.manifest.vocabulary
-    worst = max(prompt)
-    if worst >= vocabulary:
-        raise Refusal(400, f"token {worst} is not in the vocabulary; the ids are 0 to {vocabulary - 1}", param="prompt")
+    check_tokens(prompt, call.serving.manifest.vocabulary, "prompt")
     return tuple(prompt)
 
 

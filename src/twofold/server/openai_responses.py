@@ -12,7 +12,7 @@ from twofold.model.chat import Message
 from twofold.server.body import Fixed
 from twofold.server.endpoint import Call, Endpoint, answered
 from twofold.server.openai_chat import rendered
-from twofold.server.parameters import Anything, Count, ServiceTier, StreamOptions, coldest, drawn_seed
+from twofold.server.parameters import MOST_MESSAGES, Anything, Count, ServiceTier, StreamOptions, coldest, drawn_seed
 from twofold.server.refusal import Refusal, openai_error
 from twofold.server.served import Answering
 from twofold.server.sse import event
@@ -60,7 +60,7 @@ class Respond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     model: Annotated[str | None, Meta(description="The served model's name; may be left out.")] = None
     input: Annotated[
-        str | Annotated[list[InputMessage], Meta(min_length=1, max_length=10_000)],
+        str | Annotated[list[InputMessage], Meta(min_length=1, max_length=MOST_MESSAGES)],
         Meta(description="A text of the user, or the conversation; text alone."),
     ]
     instructions: Annotated[str | None, Meta(description="A system message before the input.")] = None

@@ -12,6 +12,7 @@ from twofold import __version__
 from twofold.server.about import Model, ModelList
 from twofold.server.body import Fixed
 from twofold.server.endpoint import JSON, Endpoint
+from twofold.server.parameters import TOKEN_ID
 from twofold.server.refusal import STATUSES
 
 REF = "#/components/schemas/{name}"
@@ -25,15 +26,14 @@ def parameters(endpoint: Endpoint[Any]) -> Mapping[str, Schema]:
     return _form(components[_name(form)], endpoint.fixed)["properties"]  # type: ignore[no-any-return]
 
 
-def document(endpoints: Sequence[Endpoint[Any]], names: Sequence[str], *, keyed: bool) -> bytes:
-    """The document of a server of a model of these `names`, as JSON."""
+def document(endpoints: Sequence[Endpoint[Any]], names: Sequence[str], vocabulary: int | None, *, keyed: bool) -> bytes:
+    """The document, as JSON, of a server of a model of these `names` and of so many tokens, if that is known yet."""
     forms = [form for endpoint in endpoints for form in (endpoint.takes, endpoint.gives)]
     refs, components = msgspec.json.schema_components([*forms, Model, ModelList], ref_template=REF)
     for endpoint, ref in zip(endpoints, refs[::2], strict=False):
-        form = _form(components[_name(ref)], endpoint.fixed)
-        if "model" in form["properties"]:
-            form["properties"]["model"] = {"enum": [*names], "description": "The served model's name."}
-        components[_name(ref)] = form
+        form = components[_name(ref)]
+        form["properties"]["model"] = {"enum": [*names], "description": "The served model's name."}
+        components[_name(ref)] = {**_form(form, endpoint.fixed), **endpoint.rules}
     components["Error"] = {"type": "object", "properties": {"error": {"type": "object"}}, "required": ["error"]}
     paths: Schema = {path: {"get": _get(text, None, ())} for path, text in OPEN.items()}
     paths["/readyz"]["get"]["responses"]["503"] = _reply("It is loading or ending.", {"type": "object"})
@@ -57,13 +57,48 @@ def document(endpoints: Sequence[Endpoint[Any]], names: Sequence[str], *, keyed:
         written["security"] = [{"key": []}]
         for path in OPEN:
             paths[path]["get"]["security"] = []
-    return msgspec.json.encode(written)
+    return msgspec.json.encode(written if vocabulary is None else _bounded(written, vocabulary))
+
+
+def _bounded(schema: Any, vocabulary: int) -> Any:
+    """The same with the bound that a model sets: token ids are below its vocabulary."""
+    if isinstance(schema, list):
+        return [_bounded(one, vocabulary) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    bounds = {"integer": {"exclusiveMaximum": vocabulary}, "string": {"pattern": _below(vocabulary)}}
+    bound = bounds[schema["type"]] if schema.get("format") == TOKEN_ID else {}
+    return {name: _bounded(value, vocabulary) for name, value in schema.items()} | bound
+
+
+def _below(limit: int) -> str:
+    """The pattern of the whole numbers below `limit`."""
+    most = str(limit - 1)
+    shorter = ["0"] if len(most) == 1 else ["0", f"[1-9][0-9]{{0,{len(most) - 2}}}"]
+    lower = [
+        f"{most[:place]}[{int(place == 0)}-{int(digit) - 1}][0-9]{{{len(most) - place - 1}}}"
+        for place, digit in enumerate(most)
+        if int(digit) > int(place == 0)
+    ]
+    return f"^({'|'.join((*shorter, *lower, most))})$"
 
 
 def _form(schema: Schema, fixed: Sequence[Fixed]) -> Schema:
-    """The schema of a form with the parameters that are fixed."""
-    more = {row.name: {"enum": [*row.values], "description": f"{row.why}."} for row in fixed if row.values}
-    return {**schema, "properties": {**schema["properties"], **more}}
+    """The schema of a form as it is read: with the parameters that are fixed, and null for what may be left out."""
+    rows = {row.name: {"enum": [*row.values], "description": f"{row.why}."} for row in fixed}
+    optional = {**schema["properties"], **rows}.items()
+    properties = {name: one if name in schema["required"] else _nullable(one) for name, one in optional}
+    return {**schema, "properties": properties}
+
+
+def _nullable(schema: Schema) -> Schema:
+    if "enum" in schema:
+        return {**schema, "enum": [*(value for value in schema["enum"] if value is not None), None]}
+    if {"type": "null"} in schema.get("anyOf", ()):
+        return schema
+    outside: Schema = {name: schema[name] for name in ("description", "default") if name in schema}
+    inside = {name: value for name, value in schema.items() if name not in outside}
+    return {"anyOf": [inside, {"type": "null"}], **outside}
 
 
 def _name(ref: Schema) -> str:
@@ -85,7 +120,8 @@ def _get(text: str, schema: Schema | None, statuses: Sequence[int] = (401, 404, 
 def _post(endpoint: Endpoint[Any], takes: Schema, gives: Schema) -> Schema:
     reply = _reply("The answer.", gives)
     if endpoint.streams:
-        reply["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+        fields = {"event": {"type": "string"}, "data": {"type": "string"}}
+        reply["content"]["text/event-stream"] = {"schema": {"type": "object", "properties": fields}}
     return {
         "summary": (endpoint.answer.__doc__ or "").partition("\n")[0],
         "requestBody": {"required": True, "content": {JSON: {"schema": takes}}},

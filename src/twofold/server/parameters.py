@@ -5,6 +5,7 @@ them, the OpenAPI document and docs/openai.md are made of them.
 """
 
 import secrets
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,12 +16,16 @@ from twofold.engine.sampling import COLDEST, MASK, Sampling
 from twofold.server.body import Fixed
 from twofold.server.refusal import Refusal
 
-MOST_ANSWERS = 64  # of one request: prompts times n
+MOST_N = 16  # answers to one prompt
+MOST_PROMPTS = 64  # of one request
+MOST_MESSAGES = 2048
 MOST_STOPS = 16
 
+TOKEN_ID = "token-id"  # the format of a whole number below the vocabulary, in the OpenAPI document
+
 StopText = Annotated[str, Meta(min_length=1, max_length=1000)]
-TokenId = Annotated[int, Meta(ge=0, lt=1 << 31)]
-TokenName = Annotated[str, Meta(pattern="^(0|[1-9][0-9]{0,8})$")]
+TokenId = Annotated[int, Meta(ge=0, lt=1 << 31, extra_json_schema={"format": TOKEN_ID})]
+TokenName = Annotated[str, Meta(pattern="^(0|[1-9][0-9]{0,8})$", extra_json_schema={"format": TOKEN_ID})]
 Seed = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
@@ -57,7 +62,7 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         float, Meta(ge=0.01, le=100, description="Divides the logits of tokens of prompt and answer.")
     ] = 1.0
     logit_bias: Annotated[dict[TokenName, Bias], Meta(max_length=1024, description="By token id, onto the logit.")] = {}
-    n: Annotated[int, Meta(ge=1, le=MOST_ANSWERS, description=f"Answers; with all prompts at most {MOST_ANSWERS}.")] = 1
+    n: Annotated[int, Meta(ge=1, le=MOST_N, description="Answers to each prompt.")] = 1
     stop: Annotated[
         StopText | Annotated[list[StopText], Meta(max_length=MOST_STOPS)] | None,
         Meta(description="Texts that end the answer and are no part of it."),
@@ -84,7 +89,9 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def sampling(self, vocabulary: int) -> list[Sampling]:
         """How to choose the tokens of each of the `n` answers to one prompt; Refusal 400 for a token that is none."""
         seed = drawn_seed() if self.seed is None else self.seed
-        bias = _biases(self.logit_bias, vocabulary)
+        bias = tuple((int(token), bias) for token, bias in self.logit_bias.items())
+        check_tokens([token for token, _ in bias], vocabulary, "logit_bias")
+        check_tokens(self.stop_token_ids, vocabulary, "stop_token_ids")
         return [
             Sampling(
                 temperature=coldest(self.temperature),
@@ -118,12 +125,12 @@ SAMPLED_FIXED = (
 )
 
 
-def _biases(given: dict[TokenName, float], vocabulary: int) -> tuple[tuple[int, float], ...]:
-    wrong = next((token for token in given if int(token) >= vocabulary), None)
-    if wrong is not None:
-        what = f"token {wrong} is not in the vocabulary; the ids are 0 to {vocabulary - 1}"
-        raise Refusal(400, what, param="logit_bias")
-    return tuple((int(token), bias) for token, bias in given.items())
+def check_tokens(ids: Sequence[int], vocabulary: int, param: str) -> None:
+    """Refusal 400 if one of `ids`, none of them negative, is not a token."""
+    worst = max(ids, default=0)
+    if worst >= vocabulary:
+        what = f"token {worst} is not in the vocabulary; the ids are 0 to {vocabulary - 1}"
+        raise Refusal(400, what, param=param)
 
 
 def coldest(temperature: float) -> float:

@@ -1,6 +1,6 @@
 """`/tokenize` and `/detokenize`, as vLLM has them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -9,7 +9,7 @@ from starlette.responses import Response
 from twofold.server.endpoint import Call, Endpoint, answered, encoded, threaded
 from twofold.server.openai_answers import token_text
 from twofold.server.openai_chat import ChatMessage, Variables, rendered
-from twofold.server.parameters import TokenId
+from twofold.server.parameters import MOST_MESSAGES, TokenId
 from twofold.server.refusal import Refusal
 
 
@@ -18,7 +18,7 @@ class Tokenize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     model: str | None = None
     prompt: str | None = None
-    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=10_000)] | None = None
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MOST_MESSAGES)] | None = None
     add_special_tokens: bool = True
     add_generation_prompt: bool = True
     return_token_strs: bool = False
@@ -68,5 +68,11 @@ async def detokenize(body: Detokenize, call: Call) -> Response:
     return answered(Detokenized(await threaded(lambda: tokenizer.decode(body.tokens, skip_special=False))))
 
 
-TOKENIZE = Endpoint("/tokenize", Tokenize, Tokenized, tokenize)
+def _only(one: str, other: str) -> dict[str, Any]:
+    """The JSON Schema of a body that has the one and not the other."""
+    return {"required": [one], "properties": {one: {"not": {"type": "null"}}, other: {"type": "null"}}}
+
+
+EITHER = {"oneOf": [_only("prompt", "messages"), _only("messages", "prompt")]}
+TOKENIZE = Endpoint("/tokenize", Tokenize, Tokenized, tokenize, rules=EITHER)
 DETOKENIZE = Endpoint("/detokenize", Detokenize, Detokenized, detokenize)
