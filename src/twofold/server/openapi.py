@@ -66,7 +66,7 @@ def _bounded(schema: Any, vocabulary: int) -> Any:
         return [_bounded(one, vocabulary) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    bounds = {"integer": {"exclusiveMaximum": vocabulary}, "string": {"pattern": _below(vocabulary)}}
+    bounds: dict[str, Schema] = {"integer": {"exclusiveMaximum": vocabulary}, "string": {"pattern": _below(vocabulary)}}
     bound = bounds[schema["type"]] if schema.get("format") == TOKEN_ID else {}
     return {name: _bounded(value, vocabulary) for name, value in schema.items()} | bound
 
