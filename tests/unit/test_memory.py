@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engines import engine, some_tokens
+from engines import Bits, engine, some_tokens
 
 from twofold.engine.assemble import attached_to
 from twofold.engine.caller import Caller
@@ -123,3 +123,36 @@ def test_the_engine_refuses_logits_it_cannot_give(tiny_path: Path) -> None:
         for wanted in (0, 4, 33):
             with pytest.raises(RequestError):
                 fast.feed(session, [1, 2, 3], wanted=wanted)
+
+
+def test_a_session_cut_inside_a_shared_page_leaves_the_others_as_they_were(tiny_path: Path) -> None:
+    with engine(tiny_path) as fast:
+        tokens = some_tokens(100, fast.manifest.vocabulary)
+        expected = [fed(fast, tokens[:50] + tokens[90:]), fed(fast, tokens)]
+        first, second = fast.open(), fast.open()
+        fast.feed(first, tokens[:64])
+        fast.context.pages.adopt(second.number, fast.context.pages[first.number].pages)
+        second.tokens += tokens[:64]
+        fast.rewind(second, 50)
+        assert np.array_equal(fast.feed(second, tokens[90:]).view(np.uint32), expected[0])
+        assert np.array_equal(fast.feed(first, tokens[64:]).view(np.uint32), expected[1])
+
+
+def fed(fast: Engine, tokens: list[int]) -> Bits:
+    """Logits of the last token, by a session that ends."""
+    session = fast.open()
+    logits = fast.feed(session, tokens).copy().view(np.uint32)
+    fast.close(session)
+    return logits
+
+
+def test_what_does_not_fit_is_not_put_in(tiny_path: Path) -> None:
+    with engine(tiny_path) as fast:
+        session = fast.open()
+        fast.feed(session, some_tokens(130, fast.manifest.vocabulary))
+        taken = fast.context.take_out(session.number)
+        assert len(taken) == 3 * fast.context.pool.page_bytes
+        with pytest.raises(RequestError, match="context memory is full"):
+            fast.context.put_in(taken, 130)
+        assert fast.context.pages.free_pages == 1
+        fast.context.pages.check()

@@ -67,10 +67,20 @@ class Engine:
 
     def decode(self, sessions: Sequence[Session], tokens: Sequence[int]) -> F32:
         """Each session sees one token, all in one step; logits f32[sessions, vocabulary], a view as for `feed`."""
-        self._step([(s.number, [t]) for s, t in zip(sessions, tokens, strict=True)], wanted=len(sessions))
-        for session, token in zip(sessions, tokens, strict=True):
-            session.tokens.append(token)
-        logits: F32 = self.rows["logits"][: len(sessions)]  # type: ignore[assignment]
+        return self.advance([(session, [token], True) for session, token in zip(sessions, tokens, strict=True)])
+
+    def advance(self, parts: Sequence[tuple[Session, Sequence[int], bool]]) -> F32:
+        """One step in which each session sees its tokens; (session, tokens, whether the last one's logits are wanted).
+
+        Returns logits f32[wanted, vocabulary], a view as for `feed`, in the order of the parts. Rows whose logits
+        nobody wants come first, so the last token of a part that ends a prompt is a part of its own.
+        """
+        bodies = [(s.number, tokens[:-1] if wanted else tokens) for s, tokens, wanted in parts]
+        ends = [(s.number, tokens[-1:]) for s, tokens, wanted in parts if wanted]
+        self._step([(number, tokens) for number, tokens in bodies if tokens] + ends, wanted=len(ends))
+        for session, tokens, _ in parts:
+            session.tokens += tokens
+        logits: F32 = self.rows["logits"][: len(ends)]  # type: ignore[assignment]
         return logits
 
     def rewind(self, session: Session, length: int) -> None:
