@@ -60,6 +60,11 @@ class PageTable:
         """Pages that nobody holds or keeps."""
         return len(self._free)
 
+    @property
+    def sessions(self) -> set[int]:
+        """The numbers of all sessions."""
+        return set(self._sequences)
+
     def missing(self, session: int, count: int) -> int:
         """Pages that `reserve` would take."""
         sequence = self._sequences[session]
