@@ -1,12 +1,17 @@
-"""What an answer must look like: its form, as a grammar or a schema."""
+"""What an answer must look like, as data: a JSON object, a JSON schema, a grammar or a regular expression."""
 
 from typing import Literal
 
 import msgspec
 
+Kind = Literal["json_object", "json_schema", "grammar", "regex"]
+
 
 class Constraint(msgspec.Struct, frozen=True):
-    """A form that the text of an answer must have: `text` is the schema, grammar or regular expression."""
+    """The whole answer is a JSON object, valid under the schema `text`, or a word of the grammar or expression `text`.
 
-    kind: Literal["json_object", "json_schema", "grammar", "regex"]
+    A grammar is in the Lark-like language of llguidance; a regular expression is Rust's, matched from end to end.
+    """
+
+    kind: Kind
     text: str = ""
