@@ -1,4 +1,4 @@
-"""Generating text: choose, feed, repeat; stop at a token that ends, a stop string, the constraint's end, or the limit."""
+"""Generating text: choose, feed, repeat; stop at an end token, a stop string, the constraint's end, or the limit."""
 
 import hashlib
 import time
@@ -15,6 +15,7 @@ from twofold.engine.sampler import Sampler
 from twofold.engine.sampling import Sampling
 from twofold.errors import RequestError
 from twofold.kernels.arithmetic import F32
+from twofold.model.marks import undecided
 from twofold.model.tokenizer import TextStream, Tokenizer
 
 
@@ -175,19 +176,11 @@ class HeldText:
         if found:
             self.stopped = True
             return self._release(min(found))
-        return self._release(len(self._held) - self._undecided())
+        return self._release(len(self._held) - undecided(self._held, self._stop))
 
     def finish(self, text: str) -> str:
         """All that is left, once nothing more comes."""
         return self.push(text) + ("" if self.stopped else self._release(len(self._held)))
-
-    def _undecided(self) -> int:
-        """Length of the longest end of the held text that begins a stop string."""
-        longest = max((len(stop) for stop in self._stop), default=1) - 1
-        for length in range(min(longest, len(self._held)), 0, -1):
-            if any(stop.startswith(self._held[-length:]) for stop in self._stop):
-                return length
-        return 0
 
     def _release(self, count: int) -> str:
         out, self._held = self._held[:count], self._held[count:]

@@ -24,6 +24,9 @@ class Matcher(Protocol):
 
     finished: bool  # nothing more is allowed
 
+    def prepare(self) -> None:
+        """Make what `allowed` will tell, ahead of time."""
+
     def allowed(self) -> npt.NDArray[np.bool_]:
         """Which tokens may come next, bool[vocabulary]; RequestError if the constraint became too costly to tell."""
 
@@ -55,6 +58,11 @@ class Sampler:
         """Whether the constraint allows nothing more, so that the answer is complete."""
         return self._matcher is not None and self._matcher.finished
 
+    def prepare(self) -> None:
+        """Find out what the constraint allows next; in any thread, between two calls of `choose`."""
+        if self._matcher is not None:
+            self._matcher.prepare()
+
     def choose(self, logits: F32, position: int) -> Chosen:
         """The token that will stand at `position`, from logits f32[vocabulary], which are left as they are.
 
@@ -81,7 +89,10 @@ class Sampler:
         if self._matcher is not None:
             adjusted[~self._matcher.allowed()] = NEVER
         if young:
+            ends = adjusted[self._ends]
             adjusted[self._ends] = NEVER
+            if adjusted.max() == NEVER:  # the constraint allows the end alone
+                adjusted[self._ends] = ends
         return adjusted
 
     def _drawn(self, logits: F32, likeliest: int, position: int) -> int:
