@@ -7,6 +7,7 @@ from engines import all_logits, engine, native, some_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from twofold.engine.engine import Part
 from twofold.kernels.reference import Reference
 
 
@@ -58,7 +59,9 @@ def test_sessions_decoded_together_equal_each_alone(smollm2_path: Path) -> None:
         for i, n in enumerate(lengths):
             fast.feed(sessions[i], tokens[i : i + n])
         for k in range(3):
-            together = fast.decode(sessions, [tokens[i + n + k] for i, n in enumerate(lengths)]).view(np.uint32)
+            together = np.stack(fast.decode(sessions, [tokens[i + n + k] for i, n in enumerate(lengths)])).view(
+                np.uint32
+            )
             for i in range(len(lengths)):
                 assert np.array_equal(together[i], alone[i][k]), (i, k)
         for session in sessions:
@@ -102,10 +105,10 @@ def test_prompts_that_end_go_on_and_streams_that_decode_share_a_step_and_equal_e
             if count:
                 fast.feed(sessions[i], whole[i][:count])
         ending = (0, 1, 2)
-        logits = fast.advance([(sessions[i], whole[i][seen[i] :][:60], i in ending) for i in whole])
-        assert np.array_equal(logits.view(np.uint32), [alone[i] for i in ending])
+        logits = fast.step([Part(sessions[i], whole[i][seen[i] :][:60], int(i in ending)) for i in whole])
+        assert np.array_equal(np.stack(logits).view(np.uint32), [alone[i] for i in ending])
         rest = {i: whole[i][len(sessions[i].tokens) :] or tokens[:1] for i in (4, 3, 0)}
-        last = fast.advance([(sessions[i], part, True) for i, part in rest.items()]).copy().view(np.uint32)
+        last = np.stack(fast.step([Part(sessions[i], part) for i, part in rest.items()])).view(np.uint32)
         assert [fast.context.length(sessions[i].number) for i in rest] == [130, 34, 71]
         for logits, i in zip(last, rest, strict=True):
             assert np.array_equal(logits, all_logits(fast, sessions[i].tokens)[-1])

@@ -11,7 +11,7 @@ from twofold.engine.caller import Caller
 from twofold.engine.engine import Engine
 from twofold.errors import ConfigurationError, ProcessorLost, RequestError, Unreachable
 from twofold.kernels.reference import Reference
-from twofold.memory.context import ContextMemory
+from twofold.memory.context import ContextMemory, Run
 from twofold.memory.weight import WeightMemory
 from twofold.model.checkpoint import Checkpoint
 from twofold.model.segment import TOP_WIDTH
@@ -108,13 +108,13 @@ def test_a_session_may_not_pass_the_context_length_nor_the_pool(tiny_path: Path)
     with engine(tiny_path) as fast:
         session = fast.open()
         with pytest.raises(RequestError, match="context of 256"):
-            fast.context.place([(session.number, 257)])
+            fast.context.place(fast.context.placed(fast.weights.rows), [Run(session.number, 200, 57)])
         assert fast.context.pages.free_pages == 4
     memory = weights_of(tiny_path)
     small = ContextMemory(memory.manifest, Reference(), positions=100)
     assert small.pages.pages == 2
     with pytest.raises(RequestError, match="context memory is full"):
-        small.place([(small.open(), 129)])
+        small.place(small.placed(Rows(memory.layout)), [Run(small.open(), 0, 129)])
 
 
 def test_the_engine_refuses_logits_it_cannot_give(tiny_path: Path) -> None:

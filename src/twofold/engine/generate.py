@@ -68,7 +68,7 @@ class Generation:
         self.timings = Timings()
         self._interrupted = False
         self._hash = hashlib.sha256()
-        self._spent = (engine.weights.weights_ns, engine.context_ns, engine.weights.link_ns)
+        self._spent = (engine.weights.spent.weights_ns, engine.context_ns, engine.weights.spent.link_ns)
 
     @property
     def logits_digest(self) -> str:
@@ -156,9 +156,9 @@ class Generation:
         timings.generated_tokens = len(self.chosen)
         timings.decode_seconds = time.perf_counter() - start - timings.prefill_seconds
         weights, context, link = self._spent
-        timings.weights_seconds = (self.engine.weights.weights_ns - weights) / 1e9
+        timings.weights_seconds = (self.engine.weights.spent.weights_ns - weights) / 1e9
         timings.context_seconds = (self.engine.context_ns - context) / 1e9
-        timings.link_seconds = (self.engine.weights.link_ns - link) / 1e9
+        timings.link_seconds = (self.engine.weights.spent.link_ns - link) / 1e9
 
 
 class HeldText:

@@ -3,17 +3,26 @@
 import contextlib
 import mmap
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from twofold.cache.pages import PageTable, pages_for
 from twofold.errors import RequestError
-from twofold.kernels.base import Backend, PagePool, page_layout
+from twofold.kernels.base import Backend, PagePool, PlacedRows, page_layout
 from twofold.model.manifest import Manifest
 from twofold.wire.rows import ROWS, Rows
 
 MAP_NORESERVE = 0x4000  # Linux; Python names it from 3.13 on
+
+
+class Run(NamedTuple):
+    """Rows at neighbouring positions: the next `rows` of `session`, after `ahead` that other lanes have."""
+
+    session: int
+    ahead: int
+    rows: int
 
 
 class ContextMemory:
@@ -47,36 +56,29 @@ class ContextMemory:
         """Positions the session has seen."""
         return self.pages[session].length
 
-    def place(self, sessions: Sequence[tuple[int, int]]) -> None:
-        """Say whose the rows of the next step are: for each (session, count), the session's next `count` positions.
+    def placed(self, rows: Rows) -> PlacedRows:
+        """The `rows` of a lane, for `place`; they attend by themselves."""
+        return self._kernels.placed(rows)
 
-        A session that comes again goes on where it came before. Raises RequestError, lengthening nothing, if a session
-        would pass the model's context length or the pool has too few pages.
+    def place(self, placed: PlacedRows, runs: Sequence[Run]) -> None:
+        """Say whose rows a lane's next are: those of one run after the other.
+
+        Raises RequestError, lengthening nothing, if a session would pass the model's context length or the pool has too
+        few pages.
         """
         positions: list[int] = []
-        ends: dict[int, int] = {}
-        for session, count in sessions:
-            start = ends.get(session, self.pages[session].length)
-            ends[session] = start + count
-            positions += range(start, start + count)
-        tables: dict[int, npt.NDArray[np.int32]] = {}
-        for session, end in ends.items():
-            if end > self.manifest.context_length:
+        tables: list[npt.NDArray[np.int32]] = []
+        for session, ahead, count in runs:
+            start = self.pages[session].length + ahead
+            if start + count > self.manifest.context_length:
                 raise RequestError(
-                    f"{end} positions do not fit the model's context of {self.manifest.context_length}; "
+                    f"{start + count} positions do not fit the model's context of {self.manifest.context_length}; "
                     "shorten the prompt or lower --max-tokens"
                 )
-            self.pages.reserve(session, end - self.pages[session].length)
-            tables[session] = np.array(self.pages[session].pages, np.int32)
-        self._kernels.place(positions, [tables[session] for session, count in sessions for _ in range(count)])
-
-    def attend(self, layer: int, rows: Rows, count: int) -> None:
-        """Rotate, append and attend the first `count` placed rows: planes q, k, v → attended."""
-        self._kernels.attend(layer, rows, count)
-
-    def native_layers(self, rows: Rows, count: int) -> int | None:
-        """Where the native calls are that attend the first `count` placed rows, layer by layer; None if nowhere."""
-        return self._kernels.layers(rows, count)
+            self.pages.reserve(session, ahead + count)
+            positions += range(start, start + count)
+            tables += [np.array(self.pages[session].pages, np.int32)] * count
+        placed.place(positions, tables)
 
     def advance(self, sessions: Sequence[tuple[int, int]]) -> None:
         """The step ended well: each session is `count` positions longer."""
