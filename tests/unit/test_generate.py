@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from twofold.engine.engine import Engine
 from twofold.engine.generate import Generation, HeldText
-from twofold.engine.request import Limits
+from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
 from twofold.errors import RequestError
 from twofold.model.checkpoint import Checkpoint
@@ -43,6 +43,12 @@ def test_text_that_could_begin_a_stop_string_is_held_back_and_released_when_it_d
     held = HeldText(["END"])
     assert [held.push(piece) for piece in ("aE", "N", "X", "EN")] == ["a", "", "ENX", ""]
     assert held.finish("") == "EN"
+
+
+@pytest.mark.parametrize("wrong", [{"max_tokens": 0}, {"max_tokens": -3}, {"stop": ("",)}])
+def test_limits_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(RequestError):
+        Limits(**wrong)  # type: ignore[arg-type]
 
 
 def generate(fast: Engine, path: Path, prompt: list[int], limits: Limits) -> Generation:

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from twofold.engine.constraint import Constraint
-from twofold.engine.request import Limits, Request
+from twofold.engine.limits import Limits
+from twofold.engine.request import Request
 from twofold.engine.sampling import Sampling
 from twofold.errors import RequestError
 

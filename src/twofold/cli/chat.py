@@ -14,7 +14,7 @@ from twofold.config import read_settings
 from twofold.engine.assemble import Ready, open_engine
 from twofold.engine.engine import Session
 from twofold.engine.generate import Generation
-from twofold.engine.request import Limits
+from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
 from twofold.errors import RequestError
 from twofold.model.chat import ChatTemplate, Message

@@ -3,31 +3,13 @@
 import msgspec
 
 from twofold.engine.constraint import Constraint
+from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
 from twofold.errors import RequestError
 
+__all__ = ["MOST_LOGPROBS", "Chosen", "Constraint", "Limits", "Piece", "Request", "Sampling", "Usage"]
+
 MOST_LOGPROBS = 20
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """When to stop. An end token, one of `stop_ids` and a stop string are no part of the text."""
-
-    max_tokens: int = 512
-    stop: tuple[str, ...] = ()
-    ignore_end: bool = False  # go on past the model's end tokens
-    min_tokens: int = 0  # no end token and no stop id is chosen before so many
-    stop_ids: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Raise RequestError for a limit that makes no sense."""
-        if self.max_tokens < 1:
-            raise RequestError(f"max-tokens is {self.max_tokens}; it must be at least 1")
-        if not 0 <= self.min_tokens <= self.max_tokens:
-            raise RequestError(f"min-tokens is {self.min_tokens}; it must lie between 0 and max-tokens")
-        if any(not text for text in self.stop):
-            raise RequestError("a stop string is empty; leave it out instead")
-        if any("\ud800" <= letter <= "\udfff" for text in self.stop for letter in text):
-            raise RequestError("a stop string is not UTF-8 text; give text")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
