@@ -8,7 +8,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
+
 from twofold.engine.request import Chosen, Piece, Request, Usage
+from twofold.engine.serving_status import ServingStatus, Times
 from twofold.errors import TwofoldError
 from twofold.model.chat import ChatTemplate
 from twofold.model.checkpoint import Checkpoint
@@ -16,6 +19,13 @@ from twofold.model.manifest import Manifest
 from twofold.model.tokenizer import Tokenizer
 
 TEXT = "hello the world"
+TOOLS = (  # a template of the kind that Qwen's models have, as short as one can be
+    "{% if tools %}<tools>{{ tools | tojson }}</tools> Answer <tool_call>{...}</tool_call>{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }} {{ message.reasoning_content or '' }}"
+    "{{ message.content }}{% for call in message.tool_calls or [] %}<tool_call>{{ call | tojson }}</tool_call>"
+    "{% endfor %}{{ message.tool_call_id or '' }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant{{ '<think>' if thinking else '' }}{% endif %}"
+)
 
 
 class FakeAnswer:
@@ -71,12 +81,14 @@ class FakeAnswer:
 class FakeServing:
     """Answers with `text`; `held` stops every answer after its first piece until it is cancelled."""
 
-    def __init__(self, path: Path) -> None:
-        """Of the checkpoint at `path` it has the tokenizer, the template and the manifest."""
+    def __init__(self, path: Path, template: str | None = None) -> None:
+        """Of the checkpoint at `path` it has the tokenizer, the manifest, and the template unless one is given."""
         with Checkpoint.open(path) as checkpoint:
-            self.tokenizer = Tokenizer(checkpoint.tokenizer)
+            data = checkpoint.tokenizer
+            data = msgspec.structs.replace(data, chat_template=template or data.chat_template)
+            self.tokenizer = Tokenizer(data)
             self.manifest: Manifest = checkpoint.model.manifest
-            self.chat_template: ChatTemplate | None = ChatTemplate.of(checkpoint.tokenizer)
+        self.chat_template: ChatTemplate | None = ChatTemplate.of(data)
         self.text = TEXT
         self.held = False
         self.stopping = False  # end as at a stop string: without an end token
@@ -91,6 +103,17 @@ class FakeServing:
             raise error
         self.answers.append(FakeAnswer(request, self))
         return self.answers[-1]
+
+    def status(self) -> ServingStatus:
+        """Figures that are all different."""
+        times = Times()
+        for seconds, histogram in enumerate((times.queue, times.first_token, times.token, times.answer), 1):
+            histogram.add(0.001 * seconds)
+        return ServingStatus(
+            running=1, waiting=2, swapped=3, pages=8, pages_used=4, pages_cached=5, prompt_tokens=60, cached_tokens=7,
+            generated_tokens=80, steps=9, rows=10, preemptions=11, finished={"stop": 12, "length": 13}, refused=14,
+            times=times,
+        )  # fmt: skip
 
     @property
     def asked(self) -> Request:

@@ -24,8 +24,16 @@ HELLO = [{"role": "user", "content": "hello"}]
 class Served:
     """One application and what is behind it; `records` are the lines that its log would have."""
 
-    def __init__(self, path: Path, *, keys: Mapping[str, str] | None = None, ping: float = 60.0, **offer: Any) -> None:
-        self.serving, self.readiness = FakeServing(path), Readiness()
+    def __init__(
+        self,
+        path: Path,
+        template: str | None = None,
+        *,
+        keys: Mapping[str, str] | None = None,
+        ping: float = 60.0,
+        **offer: Any,
+    ) -> None:
+        self.serving, self.readiness = FakeServing(path, template), Readiness()
         self.records: list[Record] = []
         offered = Offer(self.readiness, ("tiny", "small"), ping=Seconds(ping), **offer)
         self.app: Front = application(offered, Keys(keys or {}), self.records.append)

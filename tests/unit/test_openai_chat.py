@@ -29,7 +29,7 @@ def refused(served: Served, status: int = 400, **parameters: Any) -> Any:
 def test_an_answer_is_a_message_with_its_end_and_its_usage(served: Served) -> None:
     told = ask(served, model="small")
     (choice,) = told["choices"]
-    assert choice["message"] == {"role": "assistant", "content": TEXT, "refusal": None}
+    assert choice["message"] == {"role": "assistant", "content": TEXT}
     assert (choice["index"], choice["finish_reason"], choice["logprobs"]) == (0, "stop", None)
     assert (told["object"], told["model"]) == ("chat.completion", "tiny")
     usage = told["usage"]
@@ -153,7 +153,10 @@ def test_without_include_usage_no_event_has_it(served: Served) -> None:
     ("parameters", "param"),
     [
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "a"}]}, "messages"),
+        ({"tools": [{"type": "function", "function": {"name": "add"}}]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, None),
         ({"messages": [{"role": "user", "content": "x", "name": "me"}]}, "messages[0]"),
         ({"logit_bias": {"9999": 1}}, "logit_bias"),

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_serving import TOOLS
 from parameters import page
 from served import HELLO, Served
 
@@ -29,7 +30,8 @@ EXAMPLES: dict[str, Any] = {  # a value of each that is accepted
     "response_format": {"type": "text"}, "return_token_strs": True, "safety_identifier": "a", "seed": 7.0,
     "service_tier": "auto", "stop": ["a"], "stop_sequences": ["a"], "stop_token_ids": [5], "stream": True,
     "stream_options": {"include_usage": True}, "system": "be brief", "temperature": 0.5, "text": {},
-    "thinking": {"type": "disabled"}, "tokens": [5, 6], "top_k": 5, "top_logprobs": 2, "top_p": 0.5, "user": "a",
+    "thinking": {"type": "disabled"}, "tokens": [5, 6], "tool_choice": "auto",
+    "tools": [{"type": "function", "function": {"name": "add"}}], "top_k": 5, "top_logprobs": 2, "top_p": 0.5, "user": "a",
 }  # fmt: skip
 LOGPROBS = {"/v1/chat/completions": True, "/v1/completions": 2}  # the one name with two meanings
 WRONG = {"neither": "this nor that"}
@@ -51,6 +53,11 @@ def fixed_rows() -> list[Any]:
         for endpoint in ENDPOINTS
         for row in endpoint.fixed
     ]
+
+
+@pytest.fixture
+def served(roomy_path: Path) -> Served:
+    return Served(roomy_path, TOOLS)
 
 
 def status(served: Served, endpoint: Endpoint[Any], name: str, value: object) -> tuple[int, str | None]:

@@ -25,6 +25,11 @@ VERBS = {
         "chat",
         "Talk with a model. What was said stays in context memory, so each turn reads only what is new.",
     ),
+    "serve": (
+        "serve",
+        "serve",
+        "Serve a model over HTTP, to the clients of OpenAI and of Anthropic, until Ctrl-C.",
+    ),
     "pull": ("pull", "pull", "Fetch a model and verify it; nothing is done if it is here and right."),
     "list": ("list_models", "list_", "Show the known models and which of them are here."),
     "rm": ("rm", "rm", "Delete a fetched model from the cache."),

@@ -11,11 +11,12 @@ from twofold.engine.sampling import Sampling
 from twofold.model.chat import Message
 from twofold.server.body import Fixed
 from twofold.server.endpoint import Call, Endpoint, answered
-from twofold.server.openai_chat import rendered
+from twofold.server.openai_chat import conversation
 from twofold.server.parameters import MOST_MESSAGES, MOST_STOPS, Anything, Count, StopText, coldest, drawn_seed
 from twofold.server.refusal import Refusal, anthropic_error
 from twofold.server.served import Answering
 from twofold.server.sse import event
+from twofold.server.toolbox import Toolbox
 from twofold.server.whole import matched
 
 
@@ -139,13 +140,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 async def count_tokens(body: Conversation, call: Call) -> Response:
     """The tokens that a conversation is."""
     call.offer.check(body.model)
-    return answered(Counted(len(await rendered(call, body.given, {}))))
+    return answered(Counted(len((await conversation(call, body.given, {}, Toolbox())).ids)))
 
 
 async def ask(body: Ask, call: Call) -> Response:
     """Answer a conversation."""
     call.offer.check(body.model)
-    prompt = await rendered(call, body.given, {})
+    prompt = (await conversation(call, body.given, {}, Toolbox())).ids
     limits = Limits(
         max_tokens=call.offer.room(call.serving, len(prompt), body.max_tokens), stop=tuple(body.stop_sequences)
     )

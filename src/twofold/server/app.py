@@ -47,8 +47,8 @@ def application(offer: Offer, keys: Keys, log: Log) -> Front:
     @app.get("/openapi.json")
     async def openapi() -> Response:
         readiness = offer.readiness
-        vocabulary = readiness.serving.manifest.vocabulary if readiness.is_ready else None
-        written = document(ENDPOINTS, offer.names, vocabulary, keyed=bool(keys))
+        tokenizer = readiness.serving.tokenizer if readiness.is_ready else None
+        written = document(ENDPOINTS, offer.names, tokenizer, keyed=bool(keys))
         return Response(written, media_type="application/json")
 
     app.add_exception_handler(Refusal, _refused)

@@ -1,5 +1,6 @@
 """Answers in OpenAI's shapes: what both kinds of completion share, and chat completions whole and as events."""
 
+import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -7,9 +8,11 @@ import msgspec
 
 from twofold.engine.request import Chosen, Piece, Usage
 from twofold.model.tokenizer import Tokenizer
+from twofold.model.tool_calls import ToolCall
 from twofold.server.endpoint import Call
 from twofold.server.refusal import Refusal, openai_error
 from twofold.server.served import Answering
+from twofold.server.spoken import Part, Speech, Thought
 from twofold.server.sse import data
 from twofold.server.whole import Whole
 
@@ -56,12 +59,28 @@ class ChatLogprobs(msgspec.Struct, frozen=True):
     refusal: None = None
 
 
-class ChatReply(msgspec.Struct, frozen=True):
-    """The message of an answer."""
+class FunctionCall(msgspec.Struct, frozen=True):
+    """A function and its arguments, a JSON object as text."""
+
+    name: str
+    arguments: str
+
+
+class MadeCall(msgspec.Struct, frozen=True):
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class ChatReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The message of an answer; without content it is calls, or was cut off before any."""
 
     role: Literal["assistant"]
-    content: str
-    refusal: None = None
+    content: str | None
+    tool_calls: list[MadeCall] = []
+    reasoning_content: str = ""
 
 
 class ChatChoice(msgspec.Struct, frozen=True):
@@ -70,7 +89,7 @@ class ChatChoice(msgspec.Struct, frozen=True):
     index: int
     message: ChatReply
     logprobs: ChatLogprobs | None
-    finish_reason: Literal["stop", "length", "cancelled"]
+    finish_reason: Literal["stop", "length", "tool_calls", "cancelled"]
 
 
 class ChatCompletion(msgspec.Struct, frozen=True):
@@ -112,16 +131,28 @@ def chat_logprobs(tokenizer: Tokenizer, chosen: Iterable[Chosen]) -> ChatLogprob
     )
 
 
-def completed(call: Call, wholes: Sequence[Whole], *, logprobs: bool) -> ChatCompletion:
+def made_call(called: ToolCall) -> MadeCall:
+    """A call, with an id for its result to name."""
+    return MadeCall(f"call_{secrets.token_hex(12)}", "function", FunctionCall(called.name, called.arguments))
+
+
+def _reply(parts: Sequence[Part]) -> ChatReply:
+    calls = [made_call(part) for part in parts if isinstance(part, ToolCall)]
+    thought = "".join(part.text for part in parts if isinstance(part, Thought))
+    said = "".join(part for part in parts if isinstance(part, str))
+    return ChatReply("assistant", said if said or not calls else None, calls, thought)
+
+
+def completed(call: Call, wholes: Sequence[Whole], speeches: Sequence[Speech], *, logprobs: bool) -> ChatCompletion:
     """Complete answers as a chat completion."""
     choices = [
         ChatChoice(
             index,
-            ChatReply("assistant", whole.text),
+            _reply(speech.push(Piece(whole.text, finish=whole.finish))),
             chat_logprobs(call.tokenizer, whole.chosen) if logprobs else None,
-            whole.finish,  # type: ignore[arg-type]
+            speech.finish(whole.finish),  # type: ignore[arg-type]
         )
-        for index, whole in enumerate(wholes)
+        for index, (whole, speech) in enumerate(zip(wholes, speeches, strict=True))
     ]
     usage = used([whole.usage for whole in wholes], len(wholes))
     return ChatCompletion(
@@ -164,9 +195,12 @@ class Events:
 class ChatWriting(Events):
     """Chat completions as events. A delta has only what is new: no field is null in it."""
 
-    def __init__(self, call: Call, answers: Sequence[Answering], *, usage: bool, logprobs: bool) -> None:
+    def __init__(
+        self, call: Call, answers: Sequence[Answering], speeches: Sequence[Speech], *, usage: bool, logprobs: bool
+    ) -> None:
         kind = "chat.completion.chunk"
         super().__init__(call, answers, "chatcmpl", kind, n=len(answers), usage=usage, logprobs=logprobs)
+        self._speeches = speeches
 
     def begin(self) -> bytes:
         """Who speaks, for each answer."""
@@ -175,13 +209,30 @@ class ChatWriting(Events):
         )
 
     def piece(self, index: int, piece: Piece) -> bytes:
-        """What became certain; the end of an answer is an event of its own, with an empty delta."""
-        events = b""
-        if piece.text or (self._logprobs and piece.chosen):
-            events = self._delta(index, {"content": piece.text}, piece.chosen, None)
-        return events + (self._delta(index, {}, (), piece.finish) if piece.finish else b"")
+        """What became certain, an event a part; the end of an answer is one of its own, with an empty delta.
 
-    def _delta(self, index: int, delta: dict[str, str], chosen: Sequence[Chosen], finish: str | None) -> bytes:
+        Log-probabilities go with the first, and with an empty text if nothing else is certain.
+        """
+        speech = self._speeches[index]
+        before = speech.called
+        deltas: list[dict[str, Any]] = []
+        for part in speech.push(piece):
+            deltas.append(self._part(part, before))
+            before += isinstance(part, ToolCall)
+        if not deltas and self._logprobs and piece.chosen:
+            deltas.append({"content": ""})
+        chosen = [piece.chosen, *((),) * len(deltas)]
+        events = b"".join(self._delta(index, delta, told, None) for delta, told in zip(deltas, chosen, strict=False))
+        return events + (self._delta(index, {}, (), speech.finish(piece.finish)) if piece.finish else b"")
+
+    @staticmethod
+    def _part(part: Part, number: int) -> dict[str, Any]:
+        if isinstance(part, ToolCall):
+            made = made_call(part)
+            return {"tool_calls": [{"index": number, "id": made.id, "type": made.type, "function": made.function}]}
+        return {"reasoning_content": part.text} if isinstance(part, Thought) else {"content": part}
+
+    def _delta(self, index: int, delta: dict[str, Any], chosen: Sequence[Chosen], finish: str | None) -> bytes:
         choice: dict[str, Any] = {"index": index, "delta": delta, "finish_reason": finish}
         if self._logprobs:
             choice["logprobs"] = chat_logprobs(self.tokenizer, chosen) if chosen else None

@@ -1,63 +1,49 @@
 """`/v1/chat/completions`, as OpenAI defined it and vLLM extended it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from twofold.engine.request import Request
+from twofold.engine.request import Constraint, Request
 from twofold.errors import ModelError, RequestError
 from twofold.model.chat import Message
+from twofold.model.reasoning import opened
 from twofold.server.body import Fixed
 from twofold.server.endpoint import Call, Endpoint, answered, encoded, threaded
 from twofold.server.openai_answers import ChatCompletion, ChatWriting, completed
 from twofold.server.parameters import MOST_MESSAGES, SAMPLED_FIXED, Count, Likeliest, Sampled
 from twofold.server.refusal import Refusal
+from twofold.server.spoken import Speech
+from twofold.server.toolbox import WITHOUT_TOOLS, Toolbox, check_calls, toolbox
+from twofold.server.turns import MOST_TOOLS, AssistantTurn, Form, FunctionTool, NamedTool, ToolTurn, Turn
 
-TAKEN = frozenset({"self", "messages", "now", "strftime_now"})  # names that a template is given otherwise
+TAKEN = frozenset({"self", "messages", "now", "strftime_now", "tools"})  # names that a template is given otherwise
 Variables = Annotated[
     dict[str, Any], Meta(max_length=64, extra_json_schema={"propertyNames": {"not": {"enum": sorted(TAKEN)}}})
 ]
 
 
-class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of a message."""
-
-    type: Literal["text"]
-    text: str
-
-
-class ChatMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A turn of the conversation. What clients send back of an answer is accepted where it says nothing."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
-    refusal: None = None
-    audio: None = None
-    function_call: None = None
-    tool_calls: None = None
-    reasoning_content: None = None
-
-    def message(self) -> Message:
-        """As a chat template takes it."""
-        text = self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
-        return Message("system" if self.role == "developer" else self.role, text)
-
-
-class ResponseFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The form of the answer."""
-
-    type: Literal["text"] = "text"
+Tools = Annotated[list[FunctionTool], Meta(max_length=MOST_TOOLS, extra_json_schema={WITHOUT_TOOLS: {"enum": [[]]}})]
+Choice = Literal["none", "auto", "required"]
+# JSON Schema: arguments are strict only where a call is asked for.
+FORCED = {"anyOf": [{"const": "required"}, {"type": "object"}]}
+LENIENT = {"items": {"properties": {"function": {"properties": {"strict": {"enum": [False, None]}}}}}}
+STRICT = {
+    "anyOf": [
+        {"required": ["tool_choice"], "properties": {"tool_choice": FORCED}},
+        {"properties": {"tools": LENIENT}},
+    ]
+}
 
 
 class Chat(Sampled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of a request for a chat completion."""
 
     messages: Annotated[
-        list[ChatMessage], Meta(min_length=1, max_length=MOST_MESSAGES, description="The conversation; text alone.")
+        list[Turn], Meta(min_length=1, max_length=MOST_MESSAGES, description="The conversation; text alone.")
     ]
     max_completion_tokens: Annotated[
         Count | None, Meta(description="Tokens of each answer; default: what the context leaves.")
@@ -67,10 +53,25 @@ class Chat(Sampled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     top_logprobs: Annotated[
         Likeliest | None, Meta(description="Of so many likeliest besides; asks for logprobs by itself.")
     ] = None
-    response_format: Annotated[ResponseFormat | None, Meta(description="The form of the answer.")] = None
+    response_format: Annotated[
+        Form | None, Meta(description="`text`, `json_object`, `json_schema`, or llguidance's `grammar`.")
+    ] = None
+    tools: Annotated[
+        Tools | None, Meta(description="Functions that the model may call, if its template knows any.")
+    ] = None
+    tool_choice: Annotated[
+        Choice | NamedTool | None,
+        Meta(description="`auto`; with `required` or the name of a tool, the answer is calls and nothing else."),
+    ] = None
     chat_template_kwargs: Annotated[Variables | None, Meta(description="Variables for the model's chat template.")] = (
         None
     )
+
+    def __post_init__(self) -> None:
+        """ValueError for what a tool cannot promise."""
+        strict = any(tool.function.strict for tool in self.tools or ())
+        if strict and not (self.tool_choice == "required" or isinstance(self.tool_choice, NamedTool)):
+            raise ValueError("tools: strict arguments can be had with tool_choice `required` or a named tool alone")
 
     @property
     def most(self) -> int | None:
@@ -85,9 +86,7 @@ class Chat(Sampled, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 CHAT_FIXED = (
     *SAMPLED_FIXED,
-    Fixed("tools", ([],), "calls of tools are not parsed yet"),
-    Fixed("tool_choice", ("none",), "there are no tools"),
-    Fixed("parallel_tool_calls", (True,), "there are no tools"),
+    Fixed("parallel_tool_calls", (True,), "how many calls there are is the model's choice"),
     Fixed("functions", (), "it was replaced by tools"),
     Fixed("function_call", ("none",), "it was replaced by tool_choice"),
     Fixed("modalities", (["text"],), "answers are text"),
@@ -103,29 +102,59 @@ CHAT_FIXED = (
 async def chat(body: Chat, call: Call) -> Response:
     """Answer a conversation."""
     call.offer.check(body.model)
-    prompt = await rendered(call, [message.message() for message in body.messages], body.chat_template_kwargs or {})
-    limits = body.limits(call.offer.room(call.serving, len(prompt), body.most))
+    tools = _toolbox(body, call)
+    prompt = await conversation(
+        call, [turn.message() for turn in body.messages], body.chat_template_kwargs or {}, tools
+    )
+    limits = body.limits(call.offer.room(call.serving, len(prompt.ids), body.most))
     answers = call.submit(
         [
             Request(
-                prompt=prompt,
+                prompt=prompt.ids,
                 sampling=sampling,
                 limits=limits,
                 logprobs=body.told,
+                constraint=_constraint(body, tools),
                 owner=call.record.owner,
                 priority=body.priority,
             )
             for sampling in body.sampling(call.serving.manifest.vocabulary)
         ]
     )
+    speeches = [Speech(tools, opened=prompt.opened) for _ in answers]
     if body.stream:
         usage = body.stream_options is not None and body.stream_options.include_usage
-        return call.stream(answers, ChatWriting(call, answers, usage=usage, logprobs=body.told is not None))
-    return answered(completed(call, await call.wholes(answers), logprobs=body.told is not None))
+        return call.stream(answers, ChatWriting(call, answers, speeches, usage=usage, logprobs=body.told is not None))
+    return answered(completed(call, await call.wholes(answers), speeches, logprobs=body.told is not None))
 
 
-async def rendered(call: Call, messages: Sequence[Message], variables: dict[str, Any]) -> tuple[int, ...]:
-    """The tokens of a conversation, by the model's chat template; Refusal 400 if it refuses it."""
+def _toolbox(body: Chat, call: Call) -> Toolbox:
+    if any(
+        isinstance(turn, ToolTurn) or (isinstance(turn, AssistantTurn) and turn.tool_calls) for turn in body.messages
+    ):
+        check_calls(call.tokenizer)
+    tools = [tool.tool() for tool in body.tools or ()]
+    if isinstance(body.tool_choice, NamedTool):
+        return toolbox(call.tokenizer, tools, "required", only=body.tool_choice.function.name)
+    return toolbox(call.tokenizer, tools, body.tool_choice or "auto")
+
+
+def _constraint(body: Chat, tools: Toolbox) -> Constraint | None:
+    form = None if body.response_format is None else body.response_format.constraint()
+    if form is not None and tools.constraint is not None:
+        raise Refusal(400, "an answer cannot be calls and of another form; leave one out", param="response_format")
+    return form or tools.constraint
+
+
+class Prompt(NamedTuple):
+    """A conversation for the model."""
+
+    ids: tuple[int, ...]
+    opened: bool  # it ends inside the reasoning
+
+
+async def conversation(call: Call, messages: Sequence[Message], variables: Mapping[str, Any], tools: Toolbox) -> Prompt:
+    """The prompt of a conversation, by the model's chat template; Refusal 400 if it refuses it."""
     taken = sorted(TAKEN & variables.keys())
     if taken:
         text = f"the chat template variable {taken[0]!r} is set by Twofold; use another name"
@@ -136,11 +165,12 @@ async def rendered(call: Call, messages: Sequence[Message], variables: dict[str,
 
     def written() -> str:
         try:
-            return template.render(messages, now=datetime.now(), **variables)
+            return template.render(messages, now=datetime.now(), **{**tools.variables(), **variables})
         except ModelError as error:  # the template is the model's, but what made it too costly came from here
             raise RequestError(str(error)) from error
 
-    return await encoded(call, await threaded(written), add_bos=False)
+    text = await threaded(written)
+    return Prompt(await encoded(call, text, add_bos=False), opened(text))
 
 
-ENDPOINT = Endpoint("/v1/chat/completions", Chat, ChatCompletion, chat, CHAT_FIXED, streams=True)
+ENDPOINT = Endpoint("/v1/chat/completions", Chat, ChatCompletion, chat, CHAT_FIXED, streams=True, rules=STRICT)

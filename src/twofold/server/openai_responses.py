@@ -11,11 +11,12 @@ from twofold.engine.sampling import Sampling
 from twofold.model.chat import Message
 from twofold.server.body import Fixed
 from twofold.server.endpoint import Call, Endpoint, answered
-from twofold.server.openai_chat import rendered
+from twofold.server.openai_chat import conversation
 from twofold.server.parameters import MOST_MESSAGES, Anything, Count, ServiceTier, StreamOptions, coldest, drawn_seed
 from twofold.server.refusal import Refusal, openai_error
 from twofold.server.served import Answering
 from twofold.server.sse import event
+from twofold.server.toolbox import Toolbox
 
 
 class InputText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -155,7 +156,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 async def respond(body: Respond, call: Call) -> HttpResponse:
     """Answer one input."""
     call.offer.check(body.model)
-    prompt = await rendered(call, body.messages, {})
+    prompt = (await conversation(call, body.messages, {}, Toolbox())).ids
     most = call.offer.room(call.serving, len(prompt), body.max_output_tokens)
     sampling = Sampling(temperature=coldest(body.temperature), top_p=body.top_p, seed=drawn_seed())
     request = Request(prompt=prompt, sampling=sampling, limits=Limits(max_tokens=most), owner=call.record.owner)

@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 
 from twofold import __version__
+from twofold.model.tokenizer import Tokenizer
 from twofold.server.about import Model, ModelList
 from twofold.server.body import Fixed
 from twofold.server.endpoint import JSON, Endpoint
 from twofold.server.parameters import TOKEN_ID
 from twofold.server.refusal import STATUSES
+from twofold.server.toolbox import WITHOUT_TOOLS, known_form
 
 REF = "#/components/schemas/{name}"
 OPEN = {"/health": "The process is alive.", "/readyz": "Whether requests are answered now."}
@@ -26,8 +28,10 @@ def parameters(endpoint: Endpoint[Any]) -> Mapping[str, Schema]:
     return _form(components[_name(form)], endpoint.fixed)["properties"]  # type: ignore[no-any-return]
 
 
-def document(endpoints: Sequence[Endpoint[Any]], names: Sequence[str], vocabulary: int | None, *, keyed: bool) -> bytes:
-    """The document, as JSON, of a server of a model of these `names` and of so many tokens, if that is known yet."""
+def document(
+    endpoints: Sequence[Endpoint[Any]], names: Sequence[str], tokenizer: Tokenizer | None, *, keyed: bool
+) -> bytes:
+    """The document, as JSON, of a server of a model of these `names` and of this tokenizer, if that is known yet."""
     forms = [form for endpoint in endpoints for form in (endpoint.takes, endpoint.gives)]
     refs, components = msgspec.json.schema_components([*forms, Model, ModelList], ref_template=REF)
     for endpoint, ref in zip(endpoints, refs[::2], strict=False):
@@ -57,18 +61,27 @@ def document(endpoints: Sequence[Endpoint[Any]], names: Sequence[str], vocabular
         written["security"] = [{"key": []}]
         for path in OPEN:
             paths[path]["get"]["security"] = []
-    return msgspec.json.encode(written if vocabulary is None else _bounded(written, vocabulary))
+    return msgspec.json.encode(written if tokenizer is None else Able(tokenizer).told(written))
 
 
-def _bounded(schema: Any, vocabulary: int) -> Any:
-    """The same with the bound that a model sets: token ids are below its vocabulary."""
-    if isinstance(schema, list):
-        return [_bounded(one, vocabulary) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    bounds: dict[str, Schema] = {"integer": {"exclusiveMaximum": vocabulary}, "string": {"pattern": _below(vocabulary)}}
-    bound = bounds[schema["type"]] if schema.get("format") == TOKEN_ID else {}
-    return {name: _bounded(value, vocabulary) for name, value in schema.items()} | bound
+class Able:
+    """What one model can do, which bounds what requests may ask of it."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        below = tokenizer.vocab_size
+        self._token: dict[str, Schema] = {"integer": {"exclusiveMaximum": below}, "string": {"pattern": _below(below)}}
+        self._tools = known_form(tokenizer) is not None
+
+    def told(self, schema: Any) -> Any:
+        """The same schema for this model: token ids are below its vocabulary, and it may know no tools."""
+        if isinstance(schema, list):
+            return [self.told(one) for one in schema]
+        if not isinstance(schema, dict):
+            return schema
+        if WITHOUT_TOOLS in schema and not self._tools:
+            return schema[WITHOUT_TOOLS]
+        bound = self._token[schema["type"]] if schema.get("format") == TOKEN_ID else {}
+        return {name: self.told(value) for name, value in schema.items() if name != WITHOUT_TOOLS} | bound
 
 
 def _below(limit: int) -> str:

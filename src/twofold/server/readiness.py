@@ -22,7 +22,7 @@ class Readiness:
 
     def __init__(self) -> None:
         self.in_hand = 0  # requests that have no answer yet
-        self._serving: Served | None = None
+        self.served: Served | None = None  # who answers, once the model is loaded
         self._progress = ("start", 0, 0)
         self._draining_since: float | None = None
 
@@ -32,7 +32,7 @@ class Readiness:
 
     def ready(self, serving: Served) -> None:
         """From now on, requests are answered by `serving`."""
-        self._serving = serving
+        self.served = serving
 
     def drain(self, now: float) -> None:
         """From now on, no request is taken."""
@@ -41,12 +41,12 @@ class Readiness:
     @property
     def is_ready(self) -> bool:
         """Whether requests are answered."""
-        return self._serving is not None and not self.draining
+        return self.served is not None and not self.draining
 
     @property
     def loading(self) -> bool:
         """Whether the model is on its way up."""
-        return self._serving is None
+        return self.served is None
 
     @property
     def draining(self) -> bool:
@@ -63,17 +63,17 @@ class Readiness:
         """Who answers; Refusal 503 if nobody does, which says how far loading is."""
         if self.draining:
             raise Refusal(503, "the server is ending; ask another", code="draining", retry_after=RETRY_SECONDS)
-        if self._serving is None:
+        if self.served is None:
             more = self.state()
             text = f"the model is not ready yet ({_told(*self._progress)}); try again soon"
             raise Refusal(503, text, code="loading", retry_after=RETRY_SECONDS, more={"progress": more})
-        return self._serving
+        return self.served
 
     def state(self) -> Mapping[str, object]:
         """For `/readyz`."""
         if self.draining:
             return {"status": "draining", "in_hand": self.in_hand}
-        if self._serving is not None:
+        if self.served is not None:
             return {"status": "ready"}
         stage, done, total = self._progress
         return {"status": "loading", "stage": stage, "done_bytes": done, "total_bytes": total}

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from twofold.engine.request import Piece, Request, Usage
+from twofold.engine.serving_status import ServingStatus
 from twofold.model.chat import ChatTemplate
 from twofold.model.manifest import Manifest
 from twofold.model.tokenizer import Tokenizer
@@ -38,3 +39,6 @@ class Served(Protocol):
 
     def submit(self, request: Request) -> Answering:
         """Begin an answer; RequestError for what cannot be had, Overloaded if it would wait too long."""
+
+    def status(self) -> ServingStatus:
+        """How it does now, and what it did."""

@@ -8,9 +8,11 @@ from starlette.responses import Response
 
 from twofold.server.endpoint import Call, Endpoint, answered, encoded, threaded
 from twofold.server.openai_answers import token_text
-from twofold.server.openai_chat import ChatMessage, Variables, rendered
+from twofold.server.openai_chat import Variables, conversation
 from twofold.server.parameters import MOST_MESSAGES, TokenId
 from twofold.server.refusal import Refusal
+from twofold.server.toolbox import Toolbox
+from twofold.server.turns import Turn
 
 
 class Tokenize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,7 +20,7 @@ class Tokenize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     model: str | None = None
     prompt: str | None = None
-    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MOST_MESSAGES)] | None = None
+    messages: Annotated[list[Turn], Meta(min_length=1, max_length=MOST_MESSAGES)] | None = None
     add_special_tokens: bool = True
     add_generation_prompt: bool = True
     return_token_strs: bool = False
@@ -54,7 +56,7 @@ async def tokenize(body: Tokenize, call: Call) -> Response:
         raise Refusal(400, "either prompt or messages is needed; send one of them", param="prompt")
     if body.messages is not None:
         variables = {**(body.chat_template_kwargs or {}), "add_generation_prompt": body.add_generation_prompt}
-        ids = await rendered(call, [message.message() for message in body.messages], variables)
+        ids = (await conversation(call, [turn.message() for turn in body.messages], variables, Toolbox())).ids
     else:
         ids = await encoded(call, body.prompt or "", add_bos=None if body.add_special_tokens else False)
     texts = [token_text(call.tokenizer, token) for token in ids] if body.return_token_strs else None
