@@ -2,7 +2,8 @@
 
 import contextlib
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from twofold.cache.pages import PAGE_POSITIONS, PageTable
 from twofold.errors import RequestError
 from twofold.kernels.base import Backend, PagePool, page_layout
+from twofold.memory.page import native_page, page_image
 from twofold.model.manifest import Manifest
 from twofold.wire.rows import ROWS, Rows
 
@@ -89,6 +91,44 @@ class ContextMemory:
     def truncate(self, session: int, length: int) -> None:
         """Forget what the session saw from position `length` on."""
         self.pages.truncate(session, length)
+
+    def take_out(self, session: int) -> bytes:
+        """All that the session has seen, the same bytes on every kind of processor: its pages, in order of position."""
+        return b"".join(self.pages_out(session))
+
+    def put_in(self, data: bytes, length: int) -> int:
+        """A new session of `length` positions from what `take_out` gave; returns its number. Errors as `pages_in`."""
+        step = self.pool.page_bytes
+        return self.pages_in((data[start : start + step] for start in range(0, len(data), step)), length)
+
+    def pages_out(self, session: int) -> Iterator[bytes]:
+        """The session's pages, as many as its length needs; positions past its length are zero: they may hold what
+        was forgotten, or what another session left."""
+        held = self.pages[session]
+        for index in range(-(-held.length // PAGE_POSITIONS)):
+            yield page_image(self.manifest, self.pool.memory[held.pages[index]], held.length - index * PAGE_POSITIONS)
+
+    def pages_in(self, pages: Iterable[bytes], length: int) -> int:
+        """A new session of `length` positions that has seen what `pages` (`pages_out`) hold; returns its number.
+
+        Raises RequestError, leaving nothing, if it does not fit the model's context length or the pool, or if the
+        pages are not of this model and length.
+        """
+        if length > self.manifest.context_length:
+            raise RequestError(f"{length} positions do not fit the model's context of {self.manifest.context_length}")
+        session = self.open()
+        try:
+            self.pages.reserve(session, length)
+            held = self.pages[session].pages
+            for number, page in zip_longest(held, pages):
+                if number is None or page is None or len(page) != self.pool.page_bytes:
+                    raise RequestError(f"these pages are not {length} positions of {self.manifest.name}")
+                self.pool.memory[number] = native_page(page)
+        except BaseException:
+            self.close(session)
+            raise
+        self.pages.advance(session, length)
+        return session
 
     def shutdown(self) -> None:
         """Give the memory back; no call may follow."""
