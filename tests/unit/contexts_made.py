@@ -43,4 +43,4 @@ def written(head: Head = HEAD, tokens: Sequence[int] | None = None) -> bytes:
 def read(data: bytes) -> tuple[Head, list[int], list[bytes]]:
     """All of a context file."""
     file = ContextFile(io.BytesIO(data), len(data), "it")
-    return file.head, file.tokens(), list(file.pages())
+    return file.head, file.tokens, list(file.pages())

@@ -61,10 +61,19 @@ def restore(memory: ContextMemory, file: ContextFile, name: str) -> tuple[int, l
     session is left then.
     """
     check_fits(file.head, memory.manifest, name)
-    tokens = file.tokens()
+    tokens = file.tokens
     if any(token >= memory.manifest.vocabulary for token in tokens):
         raise ContextError(f"the context '{name}' is damaged (it has tokens that the model does not); delete it")
     return memory.pages_in(file.pages(), file.head.length), tokens
+
+
+def unseen(engine: Engine, session: Session, tokens: list[int]) -> list[int]:
+    """What of `tokens` the session has not seen, at least the last; what it saw that is not in them is rewound."""
+    seen = session.tokens
+    same = next((i for i, (a, b) in enumerate(zip(tokens, seen, strict=False)) if a != b), min(len(tokens), len(seen)))
+    same = min(same, len(tokens) - 1)
+    engine.rewind(session, same)
+    return tokens[same:]
 
 
 class Keeper:
@@ -82,8 +91,8 @@ class Keeper:
 
     @property
     def new(self) -> bool:
-        """Whether nothing has been kept in it yet, so that it can become a conversation or plain text."""
-        return not self.session.tokens and not self.turns
+        """Whether nothing is in it yet, so that it can become a conversation or plain text."""
+        return not self.session.tokens and not self.turns and not self.pending
 
     def load(self) -> None:
         """Go on where the kept context ends. Errors as `restore`, and NoContext."""
@@ -131,6 +140,6 @@ def _shapes(manifest: Manifest) -> tuple[LayerShape, ...]:
 
 
 def _title(turns: Sequence[Turn] | None) -> str:
-    """The first line of the first thing that a user said."""
+    """How the first thing that a user said begins, on one line."""
     said = next((turn.content for turn in turns or () if turn.role == "user"), "")
     return one_line(said[: 4 * TITLE_LETTERS])[:TITLE_LETTERS]

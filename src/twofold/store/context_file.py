@@ -140,34 +140,62 @@ class ContextFile:
 
     def __init__(self, source: Source, size_bytes: int, name: str) -> None:
         """`size_bytes`: of the whole file; `name`: what errors call it. ContextError if it cannot be such a file."""
-        self._source, self._name = source, name
-        self._digest = hashlib.sha256()
-        magic, version, head_bytes = _FIXED.unpack(self._take(_FIXED.size, size_bytes))
-        if magic != MAGIC:
-            raise ContextError(f"{name} is not a context file")
-        if version != VERSION:
-            raise ContextError(f"{name} is of version {version}, this program reads {VERSION}; use a newer Twofold")
-        if head_bytes > HEAD_BYTES:
-            raise self._damaged("its head is too long")
-        self.head = self._decoded(self._take(head_bytes, size_bytes - _FIXED.size))
-        rest = size_bytes - _FIXED.size - head_bytes - self.head.body_bytes
-        if rest:
-            raise self._damaged(f"{abs(rest)} bytes {'too many' if rest > 0 else 'are missing'}")
-        if self.head.tokens < self.head.length:
-            raise self._damaged("it has fewer tokens than positions")
-
-    def tokens(self) -> list[int]:
-        """The tokens, to be asked for once and before the pages."""
-        raw = self._read(4 * self.head.tokens)
-        ids: list[int] = np.frombuffer(raw, "<u4").tolist()
-        return ids
+        self._reading = _Reading(source, name)
+        self.head = self._reading.head(size_bytes)
+        self.tokens: list[int] = np.frombuffer(self._reading.take(4 * self.head.tokens), "<u4").tolist()
 
     def pages(self) -> Iterator[bytes]:
         """The pages, once; ContextError in the place of the end if the checksum is not right."""
         for _ in range(self.head.pages):
-            yield self._read(self.head.page_bytes)
+            yield self._reading.take(self.head.page_bytes)
+        self._reading.check()
+
+
+def read_head(source: Source, size_bytes: int, name: str) -> Head:
+    """The head of a context file alone, which no checksum vouches for. As `ContextFile`."""
+    return _Reading(source, name).head(size_bytes)
+
+
+class _Reading:
+    """The bytes of a context file in turn, and the checksum over them."""
+
+    def __init__(self, source: Source, name: str) -> None:
+        self._source, self._name = source, name
+        self._digest = hashlib.sha256()
+
+    def head(self, size_bytes: int) -> Head:
+        """The head; what follows it has the length that it says."""
+        if size_bytes < _FIXED.size:
+            raise self._other()
+        magic, version, head_bytes = _FIXED.unpack(self.take(_FIXED.size))
+        if magic != MAGIC:
+            raise self._other()
+        if version != VERSION:
+            raise ContextError(
+                f"{self._name} is of version {version}, this program reads {VERSION}; use the Twofold that made it"
+            )
+        if head_bytes > min(HEAD_BYTES, size_bytes - _FIXED.size):
+            raise self._damaged("its head is longer than can be")
+        head = self._decoded(self.take(head_bytes))
+        rest = size_bytes - _FIXED.size - head_bytes - head.body_bytes
+        if rest:
+            raise self._damaged(f"{abs(rest)} bytes {'too many' if rest > 0 else 'are missing'}")
+        if head.tokens < head.length:
+            raise self._damaged("it has fewer tokens than positions")
+        return head
+
+    def take(self, count: int) -> bytes:
+        """The next `count` bytes."""
+        data = self._source.read(count)
+        if len(data) != count:
+            raise self._damaged("it is cut off")
+        self._digest.update(data)
+        return data
+
+    def check(self) -> None:
+        """The checksum, which is next, is that of all so far."""
         found = self._digest.digest()
-        if self._read(_DIGEST_BYTES) != found:
+        if self.take(_DIGEST_BYTES) != found:
             raise self._damaged("the checksum is wrong")
 
     def _decoded(self, raw: bytes) -> Head:
@@ -176,17 +204,8 @@ class ContextFile:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise self._damaged(f"its head cannot be read: {error}") from error
 
-    def _take(self, count: int, left: int) -> bytes:
-        if count > left:
-            raise ContextError(f"{self._name} is not a context file, or is cut off")
-        return self._read(count)
-
-    def _read(self, count: int) -> bytes:
-        data = self._source.read(count)
-        if len(data) != count:
-            raise self._damaged("it is cut off")
-        self._digest.update(data)
-        return data
+    def _other(self) -> ContextError:
+        return ContextError(f"{self._name} is not a context file; give one that twofold context export wrote")
 
     def _damaged(self, why: str) -> ContextError:
         return ContextError(f"{self._name} is damaged ({one_line(why)}); restore it from a copy, or delete it")

@@ -18,11 +18,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from twofold.config import Settings
 from twofold.errors import ConfigurationError, ContextError, NoContext
-from twofold.store.context_file import ContextFile, Head, file_bytes, write_context
+from twofold.store.context_file import ContextFile, Head, file_bytes, read_head, write_context
 from twofold.store.lock import alone
 from twofold.store.place import replacing
-from twofold.units import bytes_text
+from twofold.units import MIB, bytes_text
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _END, _PIN = ".context", ".pin"
@@ -124,7 +125,7 @@ class Contexts:
         """Keep what `name` holds as `new` too. NoContext, ContextError: there is none, `new` is there, no room."""
         with self.hold(new), self.read(name) as file:
             self._vacant(new)
-            self.put(new, file.head, file.tokens(), file.pages())
+            self.put(new, file.head, file.tokens, file.pages())
 
     def rename(self, name: str, new: str) -> None:
         """From now on `name` is called `new`. Errors as `fork`."""
@@ -164,7 +165,7 @@ class Contexts:
             with self._path(name).open("rb") as file:
                 found = os.fstat(file.fileno())
                 try:
-                    head = ContextFile(file, found.st_size, f"the context '{name}'").head
+                    head = read_head(file, found.st_size, f"the context '{name}'")
                 except ContextError:
                     head = None
         except FileNotFoundError:
@@ -232,6 +233,11 @@ def leaving(kept: Iterable[Kept], over_bytes: int) -> list[Kept]:
             break
         going.append(one)
     return going
+
+
+def contexts_of(settings: Settings) -> Contexts:
+    """This user's kept contexts."""
+    return Contexts(contexts_folder(), Quota(settings.contexts_mib * MIB, settings.evict_contexts))
 
 
 def checked(name: str) -> str:
