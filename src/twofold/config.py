@@ -8,6 +8,9 @@
     map            TWOFOLD_MAP              map                  file that lists them (twofold map)
     wait           TWOFOLD_WAIT             wait                 seconds to wait for one to come back, 0 to 86400
     packed_cache   TWOFOLD_PACKED_CACHE     packed_cache         true or false: keep packed weights in a file
+    contexts_mib   TWOFOLD_CONTEXTS_MIB     contexts_mib         MiB that all kept contexts may take, 1 and up
+    evict_contexts TWOFOLD_EVICT_CONTEXTS   evict_contexts       true or false: the oldest make room for a new one
+    passphrase     TWOFOLD_PASSPHRASE       passphrase           of encrypted context files
 
 The file is $XDG_CONFIG_HOME/twofold/config.toml (~/.config without it).
 """
@@ -35,11 +38,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     map: str | None = None
     wait: int = 30
     packed_cache: bool = False
+    contexts_mib: int = 10240
+    evict_contexts: bool = False
+    passphrase: str | None = None
 
 
 NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
-_SWITCHES = {"packed_cache"}
-_INTEGERS = {"threads": (1, 256), "context": (64, 1 << 26), "wait": (0, 86400)}
+_SWITCHES = {"packed_cache", "evict_contexts"}
+_INTEGERS = {"threads": (1, 256), "context": (64, 1 << 26), "wait": (0, 86400), "contexts_mib": (1, 1 << 40)}
 
 
 def config_file(environment: Mapping[str, str]) -> Path:
