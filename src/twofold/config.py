@@ -8,6 +8,9 @@
     map            TWOFOLD_MAP              map                  file that lists them (twofold map)
     wait           TWOFOLD_WAIT             wait                 seconds to wait for one to come back, 0 to 86400
     packed_cache   TWOFOLD_PACKED_CACHE     packed_cache         true or false: keep packed weights in a file
+    contexts_mib   TWOFOLD_CONTEXTS_MIB     contexts_mib         MiB that all kept contexts may take, 1 and up
+    evict_contexts TWOFOLD_EVICT_CONTEXTS   evict_contexts       true or false: the oldest make room for a new one
+    passphrase     TWOFOLD_PASSPHRASE       passphrase           of encrypted context files
 
 and of `twofold serve`:
 
@@ -47,6 +50,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     map: str | None = None
     wait: int = 30
     packed_cache: bool = False
+    contexts_mib: int = 10240
+    evict_contexts: bool = False
+    passphrase: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     served_model_name: str | None = None
@@ -59,9 +65,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
-_SWITCHES = {"packed_cache", "log_json"}
+_SWITCHES = {"packed_cache", "evict_contexts", "log_json"}
 _INTEGERS = {
-    "threads": (1, 256), "context": (64, 1 << 26), "wait": (0, 86400),
+    "threads": (1, 256), "context": (64, 1 << 26), "wait": (0, 86400), "contexts_mib": (1, 1 << 40),
     "port": (0, 65535), "max_model_len": (2, 1 << 26), "max_num_seqs": (1, 4096), "drain": (0, 86400),
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from engines import Bits, engine, some_tokens
 
 from twofold.engine.assemble import attached_to
 from twofold.engine.caller import Caller
-from twofold.engine.engine import Engine
+from twofold.engine.engine import Engine, Session
 from twofold.errors import ConfigurationError, ProcessorLost, RequestError, Unreachable
 from twofold.kernels.reference import Reference
 from twofold.memory.context import ContextMemory, Run
@@ -146,13 +146,51 @@ def fed(fast: Engine, tokens: list[int]) -> Bits:
     return logits
 
 
-def test_what_does_not_fit_is_not_put_in(tiny_path: Path) -> None:
-    with engine(tiny_path) as fast:
-        session = fast.open()
-        fast.feed(session, some_tokens(130, fast.manifest.vocabulary))
-        taken = fast.context.take_out(session.number)
-        assert len(taken) == 3 * fast.context.pool.page_bytes
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 120])
+def test_a_session_put_in_again_goes_on_with_the_bits_of_the_one_taken_out(tiny_path: Path, length: int) -> None:
+    with engine(tiny_path) as whole:
+        tokens = some_tokens(length + 3, whole.manifest.vocabulary)
+        session = whole.open()
+        whole.feed(session, tokens[:length])
+        data = whole.context.take_out(session.number)
+        other = Session(whole.context.put_in(data, length))
+        assert whole.context.take_out(other.number) == data
+        assert len(data) == -(-length // 64) * whole.context.pool.page_bytes
+        expected = whole.feed(session, tokens[length:], wanted=3).copy()
+        assert np.array_equal(whole.feed(other, tokens[length:], wanted=3).view(np.uint32), expected.view(np.uint32))
+        whole.close(session)
+        whole.close(other)
+        assert whole.context.pages.free_pages == whole.context.pages.pages
+
+
+def test_what_is_taken_out_has_nothing_of_what_was_forgotten_or_of_another_session(tiny_path: Path) -> None:
+    with engine(tiny_path) as whole:
+        tokens = some_tokens(100, whole.manifest.vocabulary)
+        fresh = whole.open()
+        whole.feed(fresh, tokens[:70])
+        clean = whole.context.take_out(fresh.number)
+        whole.context.pool.memory[:] = 0xA5
+        session = whole.open()
+        whole.feed(session, tokens)
+        whole.rewind(session, 70)
+        assert whole.context.take_out(session.number) == clean
+
+
+def test_pages_that_do_not_fit_are_refused_and_leave_nothing(tiny_path: Path) -> None:
+    with engine(tiny_path) as whole:
+        memory = whole.context
+        page = bytes(memory.pool.page_bytes)
+        for data, length, said in (
+            (page, 65, "not 65 positions"),
+            (page * 2, 64, "not 64 positions"),
+            (page[:-1], 64, "not 64 positions"),
+            (b"", 1, "not 1 positions"),
+            (page * 5, 257, "context of 256"),
+        ):
+            with pytest.raises(RequestError, match=said):
+                memory.put_in(data, length)
+        full = memory.put_in(page * 4, 256)
         with pytest.raises(RequestError, match="context memory is full"):
-            fast.context.put_in(taken, 130)
-        assert fast.context.pages.free_pages == 1
-        fast.context.pages.check()
+            memory.put_in(page, 1)
+        memory.close(full)
+        assert memory.pages.free_pages == memory.pages.pages

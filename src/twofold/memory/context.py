@@ -2,15 +2,17 @@
 
 import contextlib
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from twofold.cache.pages import PageTable, pages_for
+from twofold.cache.pages import PAGE_POSITIONS, PageTable, pages_for
 from twofold.errors import RequestError
 from twofold.kernels.base import Backend, PagePool, PlacedRows, page_layout
+from twofold.memory.page import native_page, page_image
 from twofold.model.manifest import Manifest
 from twofold.wire.rows import ROWS, Rows
 
@@ -91,26 +93,6 @@ class ContextMemory:
         if copied is not None:
             self.pool.memory[copied[1]] = self.pool.memory[copied[0]]
 
-    def take_out(self, session: int) -> bytes:
-        """What the session has seen: its pages, in order of positions, as far as its length needs."""
-        sequence = self.pages[session]
-        return self.read(sequence.pages[: pages_for(sequence.length)])
-
-    def put_in(self, data: bytes, length: int) -> int:
-        """A new session that has seen what `take_out` gave of one of `length` positions; returns its number.
-
-        Raises RequestError, opening nothing, if the pool has too few pages.
-        """
-        session = self.open()
-        try:
-            self.pages.reserve(session, length)
-        except RequestError:
-            self.close(session)
-            raise
-        self.write(self.pages[session].pages, data)
-        self.pages.advance(session, length)
-        return session
-
     def read(self, pages: Sequence[int]) -> bytes:
         """The bytes of these pages, one after the other."""
         return self.pool.memory[list(pages)].tobytes()
@@ -118,6 +100,44 @@ class ContextMemory:
     def write(self, pages: Sequence[int], data: bytes) -> None:
         """Put what `read` gave into these pages, which must be as many."""
         self.pool.memory[list(pages)] = np.frombuffer(data, np.uint8).reshape(len(pages), self.pool.page_bytes)
+
+    def take_out(self, session: int) -> bytes:
+        """All that the session has seen, the same bytes on every kind of processor: its pages, in order of position."""
+        return b"".join(self.pages_out(session))
+
+    def put_in(self, data: bytes, length: int) -> int:
+        """A new session of `length` positions from what `take_out` gave; returns its number. Errors as `pages_in`."""
+        step = self.pool.page_bytes
+        return self.pages_in((data[start : start + step] for start in range(0, len(data), step)), length)
+
+    def pages_out(self, session: int) -> Iterator[bytes]:
+        """The session's pages, as many as its length needs; positions past its length are zero: they may hold what
+        was forgotten, or what another session left."""
+        held = self.pages[session]
+        for index in range(pages_for(held.length)):
+            yield page_image(self.manifest, self.pool.memory[held.pages[index]], held.length - index * PAGE_POSITIONS)
+
+    def pages_in(self, pages: Iterable[bytes], length: int) -> int:
+        """A new session of `length` positions that has seen what `pages` (`pages_out`) hold; returns its number.
+
+        Raises RequestError, leaving nothing, if it does not fit the model's context length or the pool, or if the
+        pages are not of this model and length.
+        """
+        if length > self.manifest.context_length:
+            raise RequestError(f"{length} positions do not fit the model's context of {self.manifest.context_length}")
+        session = self.open()
+        try:
+            self.pages.reserve(session, length)
+            held = self.pages[session].pages
+            for number, page in zip_longest(held, pages):
+                if number is None or page is None or len(page) != self.pool.page_bytes:
+                    raise RequestError(f"these pages are not {length} positions of {self.manifest.name}")
+                self.pool.memory[number] = native_page(page)
+        except BaseException:
+            self.close(session)
+            raise
+        self.pages.advance(session, length)
+        return session
 
     def shutdown(self) -> None:
         """Give the memory back; no call may follow."""
