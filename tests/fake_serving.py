@@ -5,6 +5,7 @@ any thread, and what is asked is kept for tests to look at.
 """
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -35,11 +36,13 @@ class FakeAnswer:
         self.request, self._serving = request, serving
         self.usage = Usage(prompt_tokens=len(request.prompt), cached_tokens=1)
         self.cancelled = False
+        self.ended = threading.Event()  # nobody reads any more
         self._loop: asyncio.AbstractEventLoop | None = None
         self._release = asyncio.Event()
 
     def cancel(self) -> None:
         """From any thread, as often as one likes."""
+        self.ended.set()
         self.cancelled = True
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._release.set)

@@ -23,8 +23,10 @@ SILENT = logging.getLogger("silent")
 class Running:
     """A server under way: `opened` lets its model be ready, `readiness.drain` ends it."""
 
-    def __init__(self, path: Path, keys: Mapping[str, str] | None, patience: float, **offer: Any) -> None:
-        self.serving, self.readiness = FakeServing(path), Readiness()
+    def __init__(
+        self, path: Path, template: str | None, keys: Mapping[str, str] | None, patience: float, **offer: Any
+    ) -> None:
+        self.serving, self.readiness = FakeServing(path, template), Readiness()
         self.opened = threading.Event()
         socket = listening("127.0.0.1", 0, keyed=False)
         self.url = url_of(socket)
@@ -43,10 +45,16 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    path: Path, *, keys: Mapping[str, str] | None = None, opened: bool = True, patience: float = 5.0, **offer: Any
+    path: Path,
+    *,
+    template: str | None = None,
+    keys: Mapping[str, str] | None = None,
+    opened: bool = True,
+    patience: float = 5.0,
+    **offer: Any,
 ) -> Iterator[Running]:
     """A server of the checkpoint at `path`, ready unless it is not to be `opened`; ended afterwards."""
-    server = Running(path, keys, patience, **offer)
+    server = Running(path, template, keys, patience, **offer)
     server.loading.start()
     if opened:
         server.opened.set()

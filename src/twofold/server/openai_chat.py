@@ -28,13 +28,16 @@ Variables = Annotated[
 
 Tools = Annotated[list[FunctionTool], Meta(max_length=MOST_TOOLS, extra_json_schema={WITHOUT_TOOLS: {"enum": [[]]}})]
 Choice = Literal["none", "auto", "required"]
-# JSON Schema: arguments are strict only where a call is asked for.
+# JSON Schema: a call that is asked for needs tools; elsewhere no arguments are strict.
 FORCED = {"anyOf": [{"const": "required"}, {"type": "object"}]}
 LENIENT = {"items": {"properties": {"function": {"properties": {"strict": {"enum": [False, None]}}}}}}
-STRICT = {
+TOOL_RULES = {
     "anyOf": [
-        {"required": ["tool_choice"], "properties": {"tool_choice": FORCED}},
-        {"properties": {"tools": LENIENT}},
+        {
+            "required": ["tools", "tool_choice"],
+            "properties": {"tools": {"type": "array", "minItems": 1}, "tool_choice": FORCED},
+        },
+        {"properties": {"tools": LENIENT, "tool_choice": {"enum": ["none", "auto", None]}}},
     ]
 }
 
@@ -61,7 +64,10 @@ class Chat(Sampled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     tool_choice: Annotated[
         Choice | NamedTool | None,
-        Meta(description="`auto`; with `required` or the name of a tool, the answer is calls and nothing else."),
+        Meta(
+            description="`auto`; with `required` or the name of a tool, the answer is calls and nothing else.",
+            extra_json_schema={WITHOUT_TOOLS: {"enum": ["none", "auto", None]}},
+        ),
     ] = None
     chat_template_kwargs: Annotated[Variables | None, Meta(description="Variables for the model's chat template.")] = (
         None
@@ -173,4 +179,4 @@ async def conversation(call: Call, messages: Sequence[Message], variables: Mappi
     return Prompt(await encoded(call, text, add_bos=False), opened(text))
 
 
-ENDPOINT = Endpoint("/v1/chat/completions", Chat, ChatCompletion, chat, CHAT_FIXED, streams=True, rules=STRICT)
+ENDPOINT = Endpoint("/v1/chat/completions", Chat, ChatCompletion, chat, CHAT_FIXED, streams=True, rules=TOOL_RULES)

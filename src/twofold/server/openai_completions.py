@@ -40,15 +40,15 @@ def _several(schema: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "minItems": 1, "maxItems": MOST_PROMPTS, "items": schema}
 
 
+# JSON Schema: a prompt is of one kind.
+PROMPT_RULES = {"allOf": [{"properties": {"prompt": {"anyOf": [_TEXT, _IDS, _several(_TEXT), _several(_IDS)]}}}]}
+
+
 class Completion(Sampled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of a request for a completion."""
 
     prompt: Annotated[
-        Text | Prompts,
-        Meta(
-            description=f"A text, token ids, or a list of either, at most {MOST_PROMPTS}.",
-            extra_json_schema={"anyOf": [_TEXT, _IDS, _several(_TEXT), _several(_IDS)]},
-        ),
+        Text | Prompts, Meta(description=f"A text, token ids, or a list of either, at most {MOST_PROMPTS}.")
     ]
     max_tokens: Annotated[Count, Meta(description="Tokens of each answer.")] = 16
     logprobs: Annotated[
@@ -188,4 +188,6 @@ class TextWriting(Events):
         return self.chunk({"index": index, "text": piece.text, "logprobs": told, "finish_reason": piece.finish})
 
 
-ENDPOINT = Endpoint("/v1/completions", Completion, TextCompletion, completion, COMPLETION_FIXED, streams=True)
+ENDPOINT = Endpoint(
+    "/v1/completions", Completion, TextCompletion, completion, COMPLETION_FIXED, streams=True, rules=PROMPT_RULES
+)

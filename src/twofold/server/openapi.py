@@ -80,7 +80,7 @@ class Able:
             return schema
         if WITHOUT_TOOLS in schema and not self._tools:
             return schema[WITHOUT_TOOLS]
-        bound = self._token[schema["type"]] if schema.get("format") == TOKEN_ID else {}
+        bound = self._token[schema.get("type", "string")] if schema.get("format") == TOKEN_ID else {}
         return {name: self.told(value) for name, value in schema.items() if name != WITHOUT_TOOLS} | bound
 
 

@@ -80,6 +80,7 @@ class AssistantTurn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     refusal: None = None
     audio: None = None
     function_call: None = None
+    annotations: Annotated[list[str], Meta(max_length=0)] | None = None
 
     def message(self) -> Message:
         """As a chat template takes it."""
