@@ -18,7 +18,7 @@ from twofold.server.api_keys import Keys, key_file, keys_of
 from twofold.server.app import application
 from twofold.server.listen import listening, url_of
 from twofold.server.offer import Offer
-from twofold.server.process import Loading, LogLine, Progress, log_requests
+from twofold.server.process import Loading, LogLine, Progress, Server, log_requests
 from twofold.server.process import serve as serve_until_told
 from twofold.server.readiness import Readiness
 from twofold.units import Seconds
@@ -104,10 +104,15 @@ def serve(
 
         show.note(f"Loading; {url} answers 503 until then.")
         loading = Loading(opening, readiness, lambda: show.write(f"ready {url}\n"))
-        serve_until_told(
-            application(offer, keys, log_requests(logger("server"))),
-            socket, readiness, loading, Seconds(settings.drain),
-        )  # fmt: skip
+        app = application(offer, keys, log_requests(logger("server")))
+        server = Server(app, readiness, loading, Seconds(settings.drain), _draining)
+        serve_until_told(server, socket, loading)
+
+
+def _draining(in_hand: int) -> None:
+    """Tell whoever sent the signal what is going on."""
+    answers = "1 request is" if in_hand == 1 else f"{in_hand} requests are"
+    show.note(f"{answers} in hand and may end; once more to end now.")
 
 
 def _keys(settings: Settings) -> dict[str, str]:

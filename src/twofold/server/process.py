@@ -53,9 +53,13 @@ class Loading(threading.Thread):
             except Exception as error:  # noqa: BLE001  (the main thread raises it)
                 self.error = error
 
-    def end(self) -> None:
-        """Close the model; in the middle of loading, at the next sign of progress."""
+    def let_go(self) -> None:
+        """Close the model, which cancels what is in hand; in the middle of loading, at the next sign of progress."""
         self._end.set()
+
+    def end(self) -> None:
+        """Wait until it is closed; not for loading to get to a sign of progress."""
+        self.let_go()
         self.join(GOODBYE_SECONDS if self._readiness.loading else None)
 
     def _progress(self, stage: str, done: int, total: int) -> None:
@@ -67,7 +71,15 @@ class Loading(threading.Thread):
 class Server(uvicorn.Server):
     """uvicorn's, ended in two steps: the first signal drains, a second ends at once."""
 
-    def __init__(self, app: ASGIApp, readiness: Readiness, loading: Loading, patience: Seconds) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        readiness: Readiness,
+        loading: Loading,
+        patience: Seconds,
+        draining: Callable[[int], None] = lambda in_hand: None,
+    ) -> None:
+        """`draining` is told how many requests are in hand when the first signal comes."""
         super().__init__(
             uvicorn.Config(
                 app, loop="uvloop", http="httptools", ws="none", lifespan="off", interface="asgi3",
@@ -76,23 +88,28 @@ class Server(uvicorn.Server):
             )
         )  # fmt: skip
         self._readiness, self._loading, self._patience = readiness, loading, patience
+        self._draining = draining
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal arrived."""
-        if self._readiness.draining:
-            self.should_exit = self.force_exit = True
-        else:
-            self._readiness.drain(time.monotonic())
+        self.should_exit = self._readiness.draining
+        self._readiness.drain(time.monotonic())
+        if not self.should_exit and self._readiness.in_hand:
+            self._draining(self._readiness.in_hand)
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether to end."""
         over = self._readiness.drained(time.monotonic(), self._patience)
         return await super().on_tick(counter) or over or not self._loading.is_alive()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End: what is in hand is cancelled, and so is answered within a step."""
+        self._loading.let_go()
+        await super().shutdown(sockets)
 
-def serve(app: ASGIApp, listening: socket.socket, readiness: Readiness, loading: Loading, patience: Seconds) -> None:
+
+def serve(server: Server, listening: socket.socket, loading: Loading) -> None:
     """Answer until a signal, or until the model cannot be opened; raises what it could not be opened for."""
-    server = Server(app, readiness, loading, patience)
     loading.start()
     try:
         server.run(sockets=[listening])
