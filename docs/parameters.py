@@ -16,7 +16,7 @@ HEAD = """# Parameters
 
 What `twofold serve` accepts, and what it refuses. There is nothing between: a parameter that is not listed, or a value
 that is not, is answered with 400 and its name, in the error shape of the protocol. A null is a parameter that was left
-out. `python docs/parameters.py` writes this page from the code that reads the bodies.
+out. `make docs` writes this page from the code that reads the bodies.
 """
 
 
