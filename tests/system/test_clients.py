@@ -120,6 +120,25 @@ def test_anthropic_answers_whole_streamed_and_counted(claude: anthropic.Anthropi
     assert claude.messages.count_tokens(model="tiny", messages=messages).input_tokens > 5
 
 
+def test_anthropic_calls_tools(server: Running, claude: anthropic.Anthropic) -> None:
+    server.serving.text = f"<think>hm</think>well {CALL}"
+    messages: Any = [{"role": "user", "content": "hello"}]
+    tools: Any = [{"name": "add", "input_schema": {"type": "object"}}]
+    with claude.messages.stream(model="tiny", max_tokens=500, messages=messages, tools=tools) as stream:
+        message = stream.get_final_message()
+    assert [block.type for block in message.content] == ["thinking", "text", "tool_use"]
+    assert message.stop_reason == "tool_use"
+    call = message.content[-1]
+    assert (call.name, call.input) == ("add", {"a": 1})  # type: ignore[union-attr]
+    messages += [
+        {"role": "assistant", "content": [block.to_dict() for block in message.content]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "2"}]},  # type: ignore[union-attr]
+    ]
+    server.serving.text = TEXT
+    again = claude.messages.create(model="tiny", max_tokens=500, messages=messages, tools=tools)
+    assert again.content[0].to_dict() == {"type": "text", "text": TEXT}
+
+
 def test_anthropic_reads_our_errors_as_its_own(server: Running, claude: anthropic.Anthropic) -> None:
     messages: Any = [{"role": "user", "content": "hello"}]
     with pytest.raises(anthropic.NotFoundError):

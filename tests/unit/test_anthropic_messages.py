@@ -1,15 +1,17 @@
 """Messages: Anthropic's shapes, with the reason why an answer ended."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_serving import TEXT
+from fake_serving import TEXT, TOOLS
 from served import HELLO, Served, events
 
 from twofold.errors import Overloaded, ProcessorLost
 
 PATH = "/v1/messages"
-BODY: dict[str, Any] = {"model": "tiny", "max_tokens": 50, "messages": HELLO}
+BODY: dict[str, Any] = {"model": "tiny", "max_tokens": 500, "messages": HELLO}
 
 
 def ask(served: Served, **parameters: Any) -> Any:
@@ -71,6 +73,7 @@ def test_counting_asks_nothing_of_the_engine(served: Served) -> None:
         ({**BODY, "max_tokens": 0}, 400, "invalid_request_error"),
         ({**BODY, "temperature": 1.5}, 400, "invalid_request_error"),
         ({**BODY, "tools": [{"name": "x", "input_schema": {}}]}, 400, "invalid_request_error"),
+        ({**BODY, "tool_choice": {"type": "any"}}, 400, "invalid_request_error"),
         ({**BODY, "thinking": {"type": "enabled", "budget_tokens": 1024}}, 400, "invalid_request_error"),
         ({"model": "tiny", "messages": HELLO}, 400, "invalid_request_error"),
     ],
@@ -88,3 +91,68 @@ def test_what_the_engine_refuses_has_anthropics_shape_too(served: Served) -> Non
     assert (answer.status_code, answer.json()["error"]["type"]) == (429, "rate_limit_error")
     served.serving.refusing, served.serving.failing = lambda request: None, ProcessorLost("gone")
     assert events(served.post(PATH, {**BODY, "stream": True}))[-1]["error"]["type"] == "overloaded_error"
+
+
+ADD = {"name": "add", "description": "adds", "input_schema": {"type": "object"}}
+CALL = '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>'
+
+
+@pytest.fixture
+def able(roomy_path: Path) -> Served:
+    served = Served(roomy_path, TOOLS)
+    served.serving.text = f"<think>hm</think>well {CALL}{CALL}"
+    return served
+
+
+def test_thoughts_text_and_calls_are_blocks(able: Served) -> None:
+    told = ask(able, tools=[ADD])
+    thought, said, *calls = told["content"]
+    assert (thought["thinking"], said["text"]) == ("hm", "well")
+    assert [(call["type"], call["name"], call["input"]) for call in calls] == [("tool_use", "add", {"a": 1})] * 2
+    assert len({call["id"] for call in calls}) == 2
+    assert told["stop_reason"] == "tool_use"
+
+
+def test_the_blocks_of_a_stream_add_up_to_those_of_the_message(able: Served) -> None:
+    whole = ask(able, tools=[ADD])["content"]
+    told = events(able.post(PATH, {**BODY, "tools": [ADD], "stream": True}))
+    blocks: list[dict[str, Any]] = []
+    for event in told:
+        if event["type"] == "content_block_start":
+            assert event["index"] == len(blocks)
+            blocks.append({**event["content_block"], "said": ""})
+        if event["type"] == "content_block_delta":
+            assert event["index"] == len(blocks) - 1
+            blocks[-1]["said"] += next(value for name, value in event["delta"].items() if name != "type")
+    assert [event["index"] for event in told if event["type"] == "content_block_stop"] == list(range(len(whole)))
+    assert [block["type"] for block in blocks] == [block["type"] for block in whole]
+    assert [blocks[0]["said"], blocks[1]["said"]] == [whole[0]["thinking"], whole[1]["text"]]
+    assert [json.loads(block["said"]) for block in blocks[2:]] == [block["input"] for block in whole[2:]]
+    assert told[-2]["delta"]["stop_reason"] == "tool_use"
+
+
+def test_calls_and_their_results_go_back_to_the_model(able: Served) -> None:
+    said = [{"type": "thinking", "thinking": "hm", "signature": ""}, {"type": "text", "text": "well"}]
+    call = {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1}}
+    result = {
+        "type": "tool_result",
+        "tool_use_id": "toolu_1",
+        "content": [{"type": "text", "text": "no"}],
+        "is_error": True,
+    }
+    ask(able, tools=[ADD], messages=[
+        *HELLO, {"role": "assistant", "content": [*said, call]},
+        {"role": "user", "content": [result, {"type": "text", "text": "and now?"}]},
+    ])  # fmt: skip
+    text = able.serving.tokenizer.decode(able.serving.asked.prompt, skip_special=False)
+    assert "<|im_start|>assistant hmwell<tool_call>" in text
+    assert '"arguments": {"a": 1}' in text
+    assert "<|im_start|>tool error: notoolu_1<|im_end|><|im_start|>user and now?<|im_end|>" in text
+
+
+@pytest.mark.parametrize(("choice", "kind"), [("any", "grammar"), ("tool", "grammar"), ("auto", None), ("none", None)])
+def test_a_call_that_is_asked_for_is_what_the_answer_must_be(able: Served, choice: str, kind: str | None) -> None:
+    named = {"name": "add"} if choice == "tool" else {}
+    ask(able, tools=[ADD], tool_choice={"type": choice, **named})
+    constraint = able.serving.asked.constraint
+    assert (constraint and constraint.kind) == kind

@@ -31,8 +31,10 @@ EXAMPLES: dict[str, Any] = {  # a value of each that is accepted
     "service_tier": "auto", "stop": ["a"], "stop_sequences": ["a"], "stop_token_ids": [5], "stream": True,
     "stream_options": {"include_usage": True}, "system": "be brief", "temperature": 0.5, "text": {},
     "thinking": {"type": "disabled"}, "tokens": [5, 6], "tool_choice": "auto",
-    "tools": [{"type": "function", "function": {"name": "add"}}], "top_k": 5, "top_logprobs": 2, "top_p": 0.5, "user": "a",
+    "tools": [{"type": "function", "function": {"name": "add"}}],
+    "top_k": 5, "top_logprobs": 2, "top_p": 0.5, "user": "a",
 }  # fmt: skip
+TOOLS_OF_ANTHROPIC = {"tools": [{"name": "add", "input_schema": {}}], "tool_choice": {"type": "auto"}}
 LOGPROBS = {"/v1/chat/completions": True, "/v1/completions": 2}  # the one name with two meanings
 WRONG = {"neither": "this nor that"}
 
@@ -79,6 +81,8 @@ def test_a_parameter_that_is_implemented_is_accepted_and_a_wrong_value_is_refuse
     served: Served, endpoint: Endpoint[Any], name: str
 ) -> None:
     good = LOGPROBS[endpoint.path] if name == "logprobs" else EXAMPLES[name]
+    if endpoint.path.startswith("/v1/messages"):
+        good = TOOLS_OF_ANTHROPIC.get(name, good)
     assert status(served, endpoint, name, good) == (200, None)
     wrong, named = status(served, endpoint, name, [WRONG])
     assert (wrong, name in (named or "")) == (400, True)
