@@ -14,7 +14,7 @@ from twofold.server.anthropic_turns import (
     AnyChoice,
     Choice,
     NoChoice,
-    TextBlock,
+    OnlyTextBlock,
     ToolChoice,
     Tools,
     Turns,
@@ -45,7 +45,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     model: Annotated[str, Meta(description="The served model's name.")]
     messages: Annotated[Turns, Meta(description="The conversation: text, calls and their results.")]
-    system: Annotated[str | list[TextBlock] | None, Meta(description="A system message before it.")] = None
+    system: Annotated[str | list[OnlyTextBlock] | None, Meta(description="A system message before it.")] = None
     thinking: Annotated[
         NoThinking | None, Meta(description="Only `disabled`: told to the chat template as `enable_thinking`.")
     ] = None

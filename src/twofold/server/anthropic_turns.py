@@ -1,5 +1,6 @@
 """Conversations and tools as Anthropic's messages write them."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -29,6 +30,15 @@ class TextBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     citations: None = None
 
 
+class OnlyTextBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The same where nothing else can stand."""
+
+    type: Literal["text"]
+    text: str
+    cache_control: CacheControl | None = None
+    citations: None = None
+
+
 class ThinkingBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="thinking"):
     """What the model thought."""
 
@@ -49,7 +59,7 @@ class ToolResultBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, t
     """What a call gave."""
 
     tool_use_id: CallId
-    content: str | list[TextBlock] | None = None
+    content: str | list[OnlyTextBlock] | None = None
     is_error: bool | None = None
     cache_control: CacheControl | None = None
 
@@ -59,7 +69,7 @@ class ToolResultBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, t
         return Message("tool", f"error: {text}" if self.is_error else text, tool_call_id=self.tool_use_id)
 
 
-def text_of(content: str | list[TextBlock]) -> str:
+def text_of(content: str | Sequence[TextBlock | OnlyTextBlock]) -> str:
     """The text of a message."""
     return content if isinstance(content, str) else "\n".join(block.text for block in content)
 
