@@ -67,6 +67,31 @@ def test_a_stream_that_fails_says_so(served: Served) -> None:
     assert last["response"]["error"] == {"code": "server_error", "message": "no memory"}
 
 
+def test_what_was_thought_is_an_item_before_the_message(served: Served) -> None:
+    served.serving.text = "<think>hm</think>well"
+    whole = ask(served, input="hello", max_output_tokens=100)
+    thought, message = whole["output"]
+    assert (thought["type"], thought["content"]) == ("reasoning", [{"type": "reasoning_text", "text": "hm"}])
+    assert message["content"][0]["text"] == "well"
+    told = events(served.post(PATH, {"input": "hello", "max_output_tokens": 100, "stream": True}))
+    assert [item["type"] for item in told[-1]["response"]["output"]] == ["reasoning", "message"]
+    done = [event["item"] for event in told if event["type"] == "response.output_item.done"]
+    assert done == told[-1]["response"]["output"]
+    for name, text in (("reasoning_text", "hm"), ("output_text", "well")):
+        deltas = [event for event in told if event["type"] == f"response.{name}.delta"]
+        assert "".join(event["delta"] for event in deltas) == text
+        assert {event["output_index"] for event in deltas} == {0 if name == "reasoning_text" else 1}
+
+
+def test_the_form_of_an_answer_is_a_constraint(served: Served) -> None:
+    form = {"type": "json_schema", "name": "n", "schema": {"a": 1}, "strict": True}
+    told = ask(served, input="hello", text={"format": form})
+    constraint = served.serving.asked.constraint
+    assert constraint is not None
+    assert (constraint.kind, constraint.text) == ("json_schema", '{"a":1}')
+    assert told["text"]["format"]["name"] == "n"
+
+
 @pytest.mark.parametrize("name", ["previous_response_id", "conversation", "prompt"])
 def test_what_would_have_to_be_remembered_is_refused(served: Served, name: str) -> None:
     answer = served.post(PATH, {"input": "hello", name: "x"})
