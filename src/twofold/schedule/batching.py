@@ -273,6 +273,7 @@ class Scheduler:
             stream.number, stream.session, tokens, wanted=start + count == len(stream.tokens)
         )
         self._shares.charge(stream.owner, count)
+        stream.computed += 0 if stream.given else count
         return stream.chain[start // PAGE_POSITIONS : pages_for(start + count)]
 
     def _adoptable(self, stream: Stream) -> list[bytes]:
@@ -290,7 +291,6 @@ class Scheduler:
         if found:
             self.pages.adopt(stream.session, found)
             stream.shared = self.pages[stream.session].length // PAGE_POSITIONS
-            stream.cached += 0 if stream.given else len(found) * PAGE_POSITIONS
 
     def _awaits(self, stream: Stream, computed: set[int]) -> bool:
         """Whether the next page of the stream is computed in this very step by another."""
