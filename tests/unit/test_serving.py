@@ -357,6 +357,7 @@ def test_an_overload_with_people_who_walk_away_leaves_nothing_behind(tiny_path: 
         assert status.running == status.waiting == status.pages_used == 0
         assert sum(ends.values()) == 24 * 12
         assert min(ends["refused"], ends["length"], ends["cancelled"]) > 0
+        assert not served._outside
         fast.context.pages.check()
     assert threading.active_count() == before
     assert fast.context.pages.free_pages == 4

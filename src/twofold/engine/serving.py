@@ -211,9 +211,8 @@ class Serving:
 
     def _cancel(self, number: int) -> None:
         with self._changed:
-            if number in self._askers:
-                self._cancelled.add(number)
-                self._changed.notify()
+            self._cancelled.add(number)
+            self._changed.notify()
 
     def _run(self) -> None:
         try:

@@ -39,7 +39,7 @@ class Stream:
     arrived: Seconds
     prompt: int = 0  # tokens of the prompt
     session: int | None = None
-    turn: int = -1  # the step in which a token was chosen for it last
+    turn: int = 0  # its last token among all that were chosen
     computed: int = 0  # rows it was fed before its first token
     shared: int = 0  # pages that it gave to the prefix tree
     outside: int = 0  # pages that are kept for it outside the pool
