@@ -46,8 +46,7 @@ def test_a_long_prompt_does_not_stall_the_streams_beside_it() -> None:
     streams = [asked(10, 200) for _ in range(8)]
     long = asked(3000, 5, arrived=0.5)
     server.run([*streams, long])
-    gaps = sorted(gap for stream in streams for gap in stream.gaps[1:])
-    assert gaps[int(0.99 * len(gaps))] < 2 * 0.05
+    assert max(gap for stream in streams for gap in stream.gaps[1:]) < 2 * 0.05
     alone = Simulated()
     lone = asked(3000, 5)
     alone.run([lone])
