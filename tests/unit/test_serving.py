@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import hashlib
+import random
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,18 +16,20 @@ from engines import engine, native, some_tokens
 from twofold.engine.answer import Answer
 from twofold.engine.engine import Engine
 from twofold.engine.generate import Generation
+from twofold.engine.kept import kept
 from twofold.engine.limits import Limits
 from twofold.engine.request import Chosen, Piece, Request
 from twofold.engine.sampler import Sampler
 from twofold.engine.sampling import Sampling
 from twofold.engine.serving import Serving
 from twofold.engine.telling import Telling
-from twofold.errors import InternalError, ModelError, Overloaded, RequestError, TwofoldError, Unreachable
+from twofold.errors import ContextError, InternalError, ModelError, Overloaded, RequestError, TwofoldError, Unreachable
 from twofold.kernels.arithmetic import F32
 from twofold.model.checkpoint import Checkpoint
 from twofold.model.tokenizer import Tokenizer
 from twofold.schedule.stream import Room
-from twofold.units import Seconds
+from twofold.store.contexts import Contexts, Quota
+from twofold.units import GIB, Seconds
 
 VOCABULARY = 273  # of the tiny model
 
@@ -48,7 +52,9 @@ def tokenizer_of(path: Path) -> Tokenizer:
 
 
 @contextlib.contextmanager
-def serving(path: Path, **room: int) -> Iterator[tuple[Serving, Engine, list[Recording]]]:
+def serving(
+    path: Path, *, contexts: Contexts | None = None, **room: int
+) -> Iterator[tuple[Serving, Engine, list[Recording]]]:
     """A serving over the tiny model, the engine under it, and the samplers of its answers, in order."""
     samplers: list[Recording] = []
 
@@ -58,7 +64,7 @@ def serving(path: Path, **room: int) -> Iterator[tuple[Serving, Engine, list[Rec
 
     with native() as backend, engine(path, backend) as fast:
         limits = Room(**({"context_length": 256, "outside_pages": 2} | room))  # type: ignore[arg-type]
-        with Serving(fast, tokenizer_of(path), room=limits, choosing=choosing) as served:
+        with Serving(fast, tokenizer_of(path), room=limits, contexts=contexts, choosing=choosing) as served:
             yield served, fast, samplers
 
 
@@ -259,6 +265,14 @@ def test_closing_without_a_drain_cancels_what_is_in_hand(tiny_path: Path) -> Non
         assert list(answer)[-1].finish == "cancelled"
 
 
+def test_closing_frees_every_page(tiny_path: Path) -> None:
+    with serving(tiny_path) as (served, fast, _):
+        list(served.submit(request([1] * 200)))
+        assert served.status().pages_cached == 3
+        served.close()
+        assert fast.context.pages.free_pages == 4
+
+
 def test_times_and_tokens_are_counted(tiny_path: Path) -> None:
     with serving(tiny_path) as (served, _, _):
         for _ in range(3):
@@ -288,3 +302,62 @@ def test_an_answer_tells_what_a_generation_tells(tiny_path: Path) -> None:
 def test_errors_are_ours(tiny_path: Path) -> None:
     with serving(tiny_path) as (served, _, _), pytest.raises(TwofoldError):
         served.submit(request([10**6]))
+
+
+def test_an_answer_goes_on_with_a_kept_context_as_if_it_had_never_stopped(tiny_path: Path, tmp_path: Path) -> None:
+    contexts, tokens = Contexts(tmp_path / "contexts", Quota(GIB)), some_tokens(120, VOCABULARY)
+    with engine(tiny_path) as fast, kept(fast, contexts, "rain", lambda: 1000.0) as keeper:
+        fast.feed(keeper.session, tokens[:99])
+        keeper.pending = [tokens[99]]
+        keeper.keep()
+    one = request(tokens, 12, sampling=Sampling(temperature=1, repetition_penalty=1.2, seed=4))
+    ((expected, text, digest),) = alone(tiny_path, [one])
+    with serving(tiny_path, contexts=contexts) as (served, _, samplers):
+        asked = request(tokens[100:], 12, sampling=one.sampling, context="rain")
+        answer = served.submit(asked)
+        assert read(list(answer)) == (expected, text)
+        assert samplers[0].hash.hexdigest() == digest
+        assert (answer.usage.prompt_tokens, answer.usage.cached_tokens) == (120, 99)
+        with pytest.raises(ContextError):
+            served.submit(request([1], context="snow"))
+        again = served.submit(asked)
+        again.cancel()
+        list(again)
+        assert served.status().pages_used == 0
+
+
+def test_an_overload_with_people_who_walk_away_leaves_nothing_behind(tiny_path: Path) -> None:
+    chance, before = random.Random(2), threading.active_count()
+    ends: Counter[str | None] = Counter()
+
+    async def client(served: Serving, seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(12):
+            tokens = some_tokens(chance.randint(1, 200), VOCABULARY, seed=chance.randrange(9))
+            try:
+                answer = served.submit(request(tokens, chance.randint(1, 50), owner=str(seed % 3)))
+            except Overloaded:
+                ends["refused"] += 1
+                await asyncio.sleep(0)
+                continue
+            patience = chance.choice([1, 5, 1000])
+            pieces = []
+            async for piece in answer:
+                pieces.append(piece)
+                if len(pieces) == patience:
+                    answer.cancel()
+            ends[pieces[-1].finish] += 1
+
+    async def crowd(served: Serving) -> None:
+        await asyncio.gather(*(client(served, chance.randrange(1000)) for _ in range(24)))
+
+    with serving(tiny_path, rows=64, heads=6, running=8, waiting=12) as (served, fast, _):
+        asyncio.run(crowd(served))
+        status = served.status()
+        assert status.running == status.waiting == status.pages_used == 0
+        assert sum(ends.values()) == 24 * 12
+        assert min(ends["refused"], ends["length"], ends["cancelled"]) > 0
+        assert not served._outside
+        fast.context.pages.check()
+    assert threading.active_count() == before
+    assert fast.context.pages.free_pages == 4

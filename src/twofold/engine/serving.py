@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
 
+import msgspec
+
 from twofold.engine.answer import Answer, Waiter, wake
 from twofold.engine.engine import Engine, Part, Session
 from twofold.engine.request import Chosen, Piece, Request, Usage
@@ -134,15 +136,15 @@ class Serving:
         Raises RequestError for what cannot be had, Overloaded if it would have to wait too long.
         """
         before = self._before(request)
-        tokens = [*before.tokens, *request.prompt]
-        sampler = self._choosing(request, self.tokenizer, self.manifest.vocabulary)
+        whole = msgspec.structs.replace(request, prompt=(*before.tokens, *request.prompt))
+        sampler = self._choosing(whole, self.tokenizer, self.manifest.vocabulary)
         with self._changed:
             if self._until is not None:
                 raise Overloaded("this server is ending; ask another, or come back later", 1.0)
             now = self._now()
             try:
                 stream = self._scheduler.submit(
-                    tokens,
+                    list(whole.prompt),
                     request.limits.max_tokens,
                     now=now,
                     owner=request.owner,
@@ -155,7 +157,7 @@ class Serving:
             if before.length:
                 self._outside[stream.number] = before.pages
             number = stream.number
-            answer = Answer(Usage(stream.prompt, stream.cached), lambda: self._cancel(number))
+            answer = Answer(Usage(stream.prompt), lambda: self._cancel(number))
             telling = Telling(request.limits, self.tokenizer, stream.most)
             self._askers[number] = Asker(stream, answer, sampler, telling, request.constraint is not None, now)
             self._counts.prompt_tokens += stream.prompt
@@ -185,12 +187,16 @@ class Serving:
             )
 
     def close(self, drain: Seconds = NO_DRAIN) -> None:
-        """Take no requests any more; answers in hand may end within `drain`, then they are cancelled."""
+        """Take no requests any more; answers in hand may end within `drain`, then they are cancelled.
+
+        All pages of context memory are free afterwards.
+        """
         with self._changed:
             self._until = self._clock() + drain
             self._changed.notify()
         self._thread.join()
         self._beside.shutdown()
+        self._scheduler.prefixes.give_back(self._engine.context.pages.pages)
 
     def _now(self) -> Seconds:
         return Seconds(self._clock())
@@ -205,9 +211,8 @@ class Serving:
 
     def _cancel(self, number: int) -> None:
         with self._changed:
-            if number in self._askers:
-                self._cancelled.add(number)
-                self._changed.notify()
+            self._cancelled.add(number)
+            self._changed.notify()
 
     def _run(self) -> None:
         try:

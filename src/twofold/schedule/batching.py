@@ -44,8 +44,8 @@ class Scheduler:
         self._shares = Shares()
         self._running: dict[int, Stream] = {}
         self._waiting: dict[int, Stream] = {}
-        self._steps = self._last = 0
-        self._answer = ANSWER_TOKENS
+        self._given = self._last = 0
+        self._answer, self._answered = ANSWER_TOKENS, 0
 
     @property
     def running(self) -> int:
@@ -94,7 +94,8 @@ class Scheduler:
         if stream.session is not None:
             self.pages.close(stream.session)
         if stream.given:
-            self._answer += SMOOTH * (stream.given - self._answer)
+            self._answered += 1
+            self._answer += max(SMOOTH, 1 / self._answered) * (stream.given - self._answer)
 
     def plan(self, now: Seconds) -> Step:
         """What to do next. Whoever does it lengthens the sessions in the page table, then calls `stepped`."""
@@ -120,7 +121,6 @@ class Scheduler:
 
     def stepped(self, step: Step, chosen: Mapping[int, int], took: Seconds) -> None:
         """The step was done in `took` seconds; `chosen`: the next tokens of those streams that go on."""
-        self._steps += 1
         self.pace.add(step.rows, step.decoding, took)
         for number in step.parts:
             stream = self._running.get(number)
@@ -129,7 +129,8 @@ class Scheduler:
         for number, token in chosen.items():
             stream = self[number]
             stream.tokens.append(token)
-            stream.turn = self._steps
+            self._given += 1
+            stream.turn = self._given
             if not len(stream.tokens) % PAGE_POSITIONS:
                 stream.learn()
 
@@ -273,6 +274,7 @@ class Scheduler:
             stream.number, stream.session, tokens, wanted=start + count == len(stream.tokens)
         )
         self._shares.charge(stream.owner, count)
+        stream.computed += 0 if stream.given else count
         return stream.chain[start // PAGE_POSITIONS : pages_for(start + count)]
 
     def _adoptable(self, stream: Stream) -> list[bytes]:
@@ -289,8 +291,6 @@ class Scheduler:
         found = self.prefixes.match(keys)[length // PAGE_POSITIONS :]
         if found:
             self.pages.adopt(stream.session, found)
-            stream.shared = self.pages[stream.session].length // PAGE_POSITIONS
-            stream.cached += 0 if stream.given else len(found) * PAGE_POSITIONS
 
     def _awaits(self, stream: Stream, computed: set[int]) -> bool:
         """Whether the next page of the stream is computed in this very step by another."""

@@ -7,8 +7,9 @@ many these are is learned from the steps themselves.
 
 from twofold.units import Seconds
 
+FIRST_ROWS = 64  # until steps have told more
 LEAST_ROWS = 16  # of prompts a step: they go on, however slow the steps are
-SMOOTH = 0.5  # weight of what the newest mixed step says
+SMOOTH = 0.5  # weight of what the newest step with prompts says
 DECODE_SMOOTH = 0.1
 FADE = 0.98  # of what was counted, a step
 
@@ -18,7 +19,7 @@ class Pace:
 
     def __init__(self, rows: int, stall: Seconds) -> None:
         self._most, self._stall = rows, stall
-        self._fits = float(rows)  # rows of a mixed step that take as long as one should
+        self._fits = float(min(FIRST_ROWS, rows))  # rows of a step that take as long as one should
         self._decode_seconds = 0.0
         self._rows = self._seconds = 0.0
 
@@ -40,7 +41,7 @@ class Pace:
         self._seconds = FADE * self._seconds + seconds
         if rows == decoding:
             self._decode_seconds += (DECODE_SMOOTH if self._decode_seconds else 1.0) * (seconds - self._decode_seconds)
-        elif decoding:
+        else:
             wanted = max(self._stall, 2 * self._decode_seconds)
             fits = min(max(rows * wanted / seconds, self._fits / 2), 2 * self._fits)
             if fits < self._fits or rows > self._fits / 2:  # a small step says little of large ones

@@ -39,8 +39,8 @@ class Stream:
     arrived: Seconds
     prompt: int = 0  # tokens of the prompt
     session: int | None = None
-    turn: int = -1  # the step in which a token was chosen for it last
-    cached: int = 0  # tokens of the prompt that it did not compute
+    turn: int = 0  # its last token among all that were chosen
+    computed: int = 0  # rows it was fed before its first token
     shared: int = 0  # pages that it gave to the prefix tree
     outside: int = 0  # pages that are kept for it outside the pool
     seen: int = 0  # positions in those
@@ -57,6 +57,11 @@ class Stream:
     def given(self) -> int:
         """Tokens chosen so far."""
         return len(self.tokens) - self.prompt
+
+    @property
+    def cached(self) -> int:
+        """Once a token was chosen: tokens of the prompt that were not computed, as they had been seen before."""
+        return max(0, self.prompt - self.computed)
 
     def learn(self) -> None:
         """Make the keys of pages that the tokens have filled."""
