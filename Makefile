@@ -34,7 +34,8 @@ bench: .venv/.test               ## first table: bench/results/first.json; run i
 instructions: .venv/.test        ## instruction counts of the hot kernels against bench/results/instructions.json
 	$(BIN)/python bench/instructions.py --check
 
-docs: .venv/.test                ## check that every link in the docs leads somewhere
+docs: .venv/.test                ## write the table of parameters, and check that every link in the docs leads somewhere
+	$(BIN)/python docs/parameters.py
 	$(BIN)/python -m pytest tests/unit/test_docs.py
 
 clean:

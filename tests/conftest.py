@@ -18,3 +18,9 @@ def smollm2_path() -> Path:
 def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random llama checkpoint."""
     return write_tiny_llama(tmp_path_factory.mktemp("models") / "tiny.gguf", TinyLlama())
+
+
+@pytest.fixture(scope="session")
+def roomy_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a context of 65536."""
+    return write_tiny_llama(tmp_path_factory.mktemp("models") / "roomy.gguf", TinyLlama(context_length=1 << 16))

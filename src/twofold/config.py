@@ -8,8 +8,23 @@
     map            TWOFOLD_MAP              map                  file that lists them (twofold map)
     wait           TWOFOLD_WAIT             wait                 seconds to wait for one to come back, 0 to 86400
     packed_cache   TWOFOLD_PACKED_CACHE     packed_cache         true or false: keep packed weights in a file
+    contexts_mib   TWOFOLD_CONTEXTS_MIB     contexts_mib         MiB that all kept contexts may take, 1 and up
+    evict_contexts TWOFOLD_EVICT_CONTEXTS   evict_contexts       true or false: the oldest make room for a new one
+    passphrase     TWOFOLD_PASSPHRASE       passphrase           of encrypted context files
 
-The file is $XDG_CONFIG_HOME/twofold/config.toml (~/.config without it).
+and of `twofold serve`:
+
+    host           TWOFOLD_HOST             host                 address to listen at
+    port           TWOFOLD_PORT             port                 0 (any) to 65535
+    served_model_name  TWOFOLD_SERVED_MODEL_NAME  served_model_name  NAME,NAME,… of the model for clients
+    max_model_len  TWOFOLD_MAX_MODEL_LEN    max_model_len        most tokens of prompt and answer, 2 and up
+    max_num_seqs   TWOFOLD_MAX_NUM_SEQS     max_num_seqs         most answers at once, 1 to 4096
+    api_key        TWOFOLD_API_KEY          api_key              KEY, or NAME KEY; several, a line each
+    api_key_file   TWOFOLD_API_KEY_FILE     api_key_file         file of such lines
+    drain          TWOFOLD_DRAIN            drain                seconds that answers have to end, 0 to 86400
+    log_json       TWOFOLD_LOG_JSON         log_json             true or false: log lines as JSON
+
+The file is $XDG_CONFIG_HOME/twofold/config.toml (~/.config without it), or what `--config` names.
 """
 
 import importlib
@@ -35,11 +50,26 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     map: str | None = None
     wait: int = 30
     packed_cache: bool = False
+    contexts_mib: int = 10240
+    evict_contexts: bool = False
+    passphrase: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    served_model_name: str | None = None
+    max_model_len: int | None = None
+    max_num_seqs: int | None = None
+    api_key: str | None = None
+    api_key_file: str | None = None
+    drain: int = 30
+    log_json: bool = False
 
 
 NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
-_SWITCHES = {"packed_cache"}
-_INTEGERS = {"threads": (1, 256), "context": (64, 1 << 26), "wait": (0, 86400)}
+_SWITCHES = {"packed_cache", "evict_contexts", "log_json"}
+_INTEGERS = {
+    "threads": (1, 256), "context": (64, 1 << 26), "wait": (0, 86400), "contexts_mib": (1, 1 << 40),
+    "port": (0, 65535), "max_model_len": (2, 1 << 26), "max_num_seqs": (1, 4096), "drain": (0, 86400),
+}  # fmt: skip
 
 
 def config_file(environment: Mapping[str, str]) -> Path:
@@ -48,24 +78,27 @@ def config_file(environment: Mapping[str, str]) -> Path:
     return Path(base) / "twofold" / "config.toml"
 
 
-def read_settings(environment: Mapping[str, str] = os.environ, **flags: Any) -> Settings:
+def read_settings(environment: Mapping[str, str] = os.environ, *, file: Path | None = None, **flags: Any) -> Settings:
     """The settings in force; `flags` are those given on the command line (None: not given).
 
-    Raises ConfigurationError naming the setting, where it came from and what is allowed.
+    `file` takes the place of the usual one, and must be there. Raises ConfigurationError naming the setting, where it
+    came from and what is allowed.
     """
-    values = _from_file(config_file(environment)) | _from_environment(environment)
+    values = _from_file(file, missing=False) if file else _from_file(config_file(environment), missing=True)
+    values |= _from_environment(environment)
     values |= {name: (value, "the command line") for name, value in flags.items() if value is not None}
     return Settings(**{name: _checked(name, value, source) for name, (value, source) in values.items()})
 
 
-def _from_file(path: Path) -> dict[str, tuple[Any, str]]:
+def _from_file(path: Path, *, missing: bool) -> dict[str, tuple[Any, str]]:
+    """What the file sets; nothing if it may be `missing` and is."""
     try:
         with path.open("rb") as file:
             values = importlib.import_module("tomllib").load(file)  # 2 ms, for those who have such a file
         return {name: (value, str(path)) for name, value in values.items()}
-    except FileNotFoundError:
-        return {}
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, not TOML
+        if missing and isinstance(error, FileNotFoundError):
+            return {}
         raise ConfigurationError(f"{path} cannot be read ({error}); correct or remove it") from error
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from served import Served
 from toy_processor import ToyService, serving
 
 from twofold.processor.weight import WeightProcessor
@@ -19,3 +20,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def processor(url: str) -> Iterator[WeightProcessor]:
     with serving(url, ToyService()) as processor:
         yield processor
+
+
+@pytest.fixture
+def served(tiny_path: Path) -> Served:
+    return Served(tiny_path)

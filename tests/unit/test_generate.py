@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from twofold.engine import ending
 from twofold.engine.engine import Engine
-from twofold.engine.generate import Generation, HeldText, Limits
+from twofold.engine.generate import Generation, HeldText
+from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
 from twofold.errors import InternalError, RequestError
 from twofold.memory.map import MemoryMap

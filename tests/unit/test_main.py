@@ -20,7 +20,16 @@ def test_the_list_of_verbs_says_of_each_what_the_verb_says_of_itself(name: str) 
     [
         (
             ["run", "--raw", "there-is-no-such-model", "Hi"],
-            {"rich", "jinja2", "cryptography", "twofold.link.shm", "twofold.link.tcp", "tomllib"},
+            {
+                "rich",
+                "jinja2",
+                "cryptography",
+                "twofold.link.shm",
+                "twofold.link.tcp",
+                "tomllib",
+                "pydantic",
+                "uvicorn",
+            },
         ),
         (["weights", "there-is-no-such-model", "--listen", "tcp://127.0.0.1:0"], {"cryptography", "rich"}),
         (["join", "no link"], {"tokenizers", "cryptography", "rich"}),

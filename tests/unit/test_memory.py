@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engines import engine, some_tokens
+from engines import Bits, engine, some_tokens
 
 from twofold.engine.assemble import attached_to
 from twofold.engine.caller import Caller
-from twofold.engine.engine import Engine
+from twofold.engine.engine import Engine, Session
 from twofold.errors import ConfigurationError, ProcessorLost, RequestError, Unreachable
 from twofold.kernels.reference import Reference
 from twofold.memory.context import ContextMemory, Run
@@ -126,3 +126,74 @@ def test_the_engine_refuses_logits_it_cannot_give(tiny_path: Path) -> None:
         for wanted in (0, 4, 33):
             with pytest.raises(RequestError):
                 fast.feed(session, [1, 2, 3], wanted=wanted)
+
+
+def test_a_session_cut_inside_a_shared_page_leaves_the_others_as_they_were(tiny_path: Path) -> None:
+    with engine(tiny_path) as fast:
+        tokens = some_tokens(100, fast.manifest.vocabulary)
+        expected = [fed(fast, tokens[:50] + tokens[90:]), fed(fast, tokens)]
+        first, second = fast.open(), fast.open()
+        fast.feed(first, tokens[:64])
+        fast.context.pages.adopt(second.number, fast.context.pages[first.number].pages)
+        second.tokens += tokens[:64]
+        fast.rewind(second, 50)
+        assert np.array_equal(fast.feed(second, tokens[90:]).view(np.uint32), expected[0])
+        assert np.array_equal(fast.feed(first, tokens[64:]).view(np.uint32), expected[1])
+
+
+def fed(fast: Engine, tokens: list[int]) -> Bits:
+    """Logits of the last token, by a session that ends."""
+    session = fast.open()
+    logits = fast.feed(session, tokens).copy().view(np.uint32)
+    fast.close(session)
+    return logits
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 120])
+def test_a_session_put_in_again_goes_on_with_the_bits_of_the_one_taken_out(tiny_path: Path, length: int) -> None:
+    with engine(tiny_path) as whole:
+        tokens = some_tokens(length + 3, whole.manifest.vocabulary)
+        session = whole.open()
+        whole.feed(session, tokens[:length])
+        data = whole.context.take_out(session.number)
+        other = Session(whole.context.put_in(data, length))
+        assert whole.context.take_out(other.number) == data
+        assert len(data) == -(-length // 64) * whole.context.pool.page_bytes
+        expected = whole.feed(session, tokens[length:], wanted=3).copy()
+        assert np.array_equal(whole.feed(other, tokens[length:], wanted=3).view(np.uint32), expected.view(np.uint32))
+        whole.close(session)
+        whole.close(other)
+        assert whole.context.pages.free_pages == whole.context.pages.pages
+
+
+def test_what_is_taken_out_has_nothing_of_what_was_forgotten_or_of_another_session(tiny_path: Path) -> None:
+    with engine(tiny_path) as whole:
+        tokens = some_tokens(100, whole.manifest.vocabulary)
+        fresh = whole.open()
+        whole.feed(fresh, tokens[:70])
+        clean = whole.context.take_out(fresh.number)
+        whole.context.pool.memory[:] = 0xA5
+        session = whole.open()
+        whole.feed(session, tokens)
+        whole.rewind(session, 70)
+        assert whole.context.take_out(session.number) == clean
+
+
+def test_pages_that_do_not_fit_are_refused_and_leave_nothing(tiny_path: Path) -> None:
+    with engine(tiny_path) as whole:
+        memory = whole.context
+        page = bytes(memory.pool.page_bytes)
+        for data, length, said in (
+            (page, 65, "not 65 positions"),
+            (page * 2, 64, "not 64 positions"),
+            (page[:-1], 64, "not 64 positions"),
+            (b"", 1, "not 1 positions"),
+            (page * 5, 257, "context of 256"),
+        ):
+            with pytest.raises(RequestError, match=said):
+                memory.put_in(data, length)
+        full = memory.put_in(page * 4, 256)
+        with pytest.raises(RequestError, match="context memory is full"):
+            memory.put_in(page, 1)
+        memory.close(full)
+        assert memory.pages.free_pages == memory.pages.pages

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from twofold.cli import options, show
+from twofold.cli import keeping, options, show
 from twofold.cli.run import PROMPT_BYTES, summary
 from twofold.config import read_settings
 from twofold.engine.assemble import Ready, open_engine
 from twofold.engine.engine import Session
-from twofold.engine.generate import Generation, Limits
+from twofold.engine.generate import Generation
+from twofold.engine.kept import Keeper, unseen
+from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
-from twofold.errors import RequestError
+from twofold.errors import ContextError, RequestError
 from twofold.model.chat import ChatTemplate, Message
 
 HELP = "Type a message and Enter; /reset forgets the conversation, /exit or Ctrl-D ends it, Ctrl-C stops an answer."
@@ -37,6 +39,7 @@ def chat(
     threads: options.Threads = None,
     context: options.Context = None,
     packed_cache: options.PackedCache = None,
+    keep: options.Keep = None,
 ) -> None:
     """Talk with a model. What was said stays in context memory, so each turn reads only what is new."""
     settings = options.placed(
@@ -49,22 +52,26 @@ def chat(
     with (
         show.ShownProgress() as progress,
         open_engine(model, settings, split=split, progress=progress) as ready,
+        keeping.kept(ready.engine, settings, keep) if keep else contextlib.nullcontext() as keeper,
     ):
         progress.finish()
         if ready.tokenizer.data.chat_template is None:
             raise RequestError("this model has no chat template, so it cannot hold a conversation; use twofold run")
         show.note(HELP)
-        Conversation(ready, sampling, limits).hold()
+        if keeper and keeper.turns:
+            show.note(f"Going on with '{keeper.name}': {len(keeper.turns)} messages.")
+        Conversation(ready, sampling, limits, keeper).hold()
 
 
 class Conversation:
-    """The messages so far and the session that has seen them."""
+    """The messages so far and the session that has seen them; `keeper` keeps both after each answer."""
 
-    def __init__(self, ready: Ready, sampling: Sampling, limits: Limits) -> None:
+    def __init__(self, ready: Ready, sampling: Sampling, limits: Limits, keeper: Keeper | None = None) -> None:
         self.ready, self.sampling, self.limits = ready, sampling, limits
         self.template = ChatTemplate.of(ready.tokenizer.data)
-        self.messages: list[Message] = []
-        self.session: Session = ready.engine.open()
+        self.keeper = keeper
+        self.messages: list[Message] = keeping.messages(keeper) if keeper else []
+        self.session: Session = keeper.session if keeper else ready.engine.open()
 
     def hold(self) -> None:
         """Read, answer, repeat, until the input ends."""
@@ -73,6 +80,8 @@ class Conversation:
                 return
             if line == "/reset":
                 self.messages.clear()
+                self.ready.engine.rewind(self.session, 0)
+                self._keep()
                 show.note("Forgotten.")
             elif line.strip():
                 self._turn(line)
@@ -100,6 +109,14 @@ class Conversation:
             show.note("(stopped)")
         self.messages.append(Message("assistant", generation.text))
         show.note(summary(generation.timings))
+        self._keep()
+
+    def _keep(self) -> None:
+        if self.keeper:
+            try:
+                keeping.keep(self.keeper, self.messages)
+            except ContextError as error:
+                show.note(f"twofold: {error}")
 
     def _generation(self) -> Generation:
         ready = self.ready
@@ -108,11 +125,7 @@ class Conversation:
     def _new_tokens(self) -> list[int]:
         """What of the conversation the session has not seen; what it saw and is no longer part of it is rewound."""
         ids = self.ready.tokenizer.encode(self.template.render(self.messages), add_bos=False)
-        seen = self.session.tokens
-        same = next((i for i, (a, b) in enumerate(zip(ids, seen, strict=False)) if a != b), min(len(ids), len(seen)))
-        same = min(same, len(ids) - 1)
-        self.ready.engine.rewind(self.session, same)
-        return ids[same:]
+        return unseen(self.ready.engine, self.session, ids)
 
 
 @contextlib.contextmanager

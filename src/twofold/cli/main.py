@@ -25,6 +25,11 @@ VERBS = {
         "chat",
         "Talk with a model. What was said stays in context memory, so each turn reads only what is new.",
     ),
+    "serve": (
+        "serve",
+        "serve",
+        "Serve a model over HTTP, to the clients of OpenAI and of Anthropic, until Ctrl-C.",
+    ),
     "pull": ("pull", "pull", "Fetch a model and verify it; nothing is done if it is here and right."),
     "list": ("list_models", "list_", "Show the known models and which of them are here."),
     "rm": ("rm", "rm", "Delete a fetched model from the cache."),
@@ -76,6 +81,26 @@ VERBS = {
         "keys",
         "revoke",
         "End a token: its holder is refused from now on, and its connections are closed within seconds.",
+    ),
+    "context list": (
+        "context",
+        "list_",
+        "Show the contexts that are kept: of which model, how long, how large, and when each was last used.",
+    ),
+    "context show": ("context", "show_", "Show what was said in a context, after its checksum was found right."),
+    "context fork": ("context", "fork", "Keep a context under a second name, so that it can go on in two ways."),
+    "context rename": ("context", "rename", "Give a context another name."),
+    "context delete": ("context", "delete", "Keep contexts no longer."),
+    "context pin": ("context", "pin", "Never let a context go to make room for another."),
+    "context export": (
+        "context_file",
+        "export",
+        "Write a context to a file, which goes on with the same bits on any host that has its model.",
+    ),
+    "context import": (
+        "context_file",
+        "import_",
+        "Keep what is in a file that `export` wrote, once its checksum was found right.",
     ),
     "join": ("join", "join", "Keep what a join link says, so that its host can be used by its address."),
     "bench": (

@@ -46,6 +46,12 @@ PackedCache = Annotated[
         help="Keep the packed weights in a file, as large as the model, and read that at the next start.",
     ),
 ]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep", metavar="NAME", help="Go on with the context of this name, and keep it (twofold context list)."
+    ),
+]
 Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token; higher is more varied.")]
 TopP = Annotated[float, typer.Option(help="Sample among the likeliest tokens that together reach this share.")]
 TopK = Annotated[int, typer.Option(help="Sample among this many likeliest tokens; 0: all.")]

@@ -10,7 +10,9 @@ import typer
 from twofold.cli import options, show
 from twofold.config import read_settings
 from twofold.engine.assemble import Ready, open_engine, remote
-from twofold.engine.generate import Generation, Limits, Timings
+from twofold.engine.engine import Session
+from twofold.engine.generate import Generation, Timings
+from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
 from twofold.errors import RequestError
 from twofold.store.catalogue import BY_NAME
@@ -47,6 +49,7 @@ def run(
     threads: options.Threads = None,
     context: options.Context = None,
     packed_cache: options.PackedCache = None,
+    keep: options.Keep = None,
     json: options.Json = False,
 ) -> None:
     """Answer one prompt. The default model is fetched on first use.
@@ -68,13 +71,20 @@ def run(
         open_engine(named, settings, split=split, progress=progress) as ready,
     ):
         progress.finish()
-        ids = prompt_tokens(ready, text, system=system, raw=raw)
-        session = ready.engine.open()
-        generation = Generation(ready.engine, session, ready.tokenizer, sampling, limits, hashed=json)
-        if json:
-            _print_json(ready, generation, ids)
+
+        def answer(session: Session, ids: list[int]) -> Generation:
+            generation = Generation(ready.engine, session, ready.tokenizer, sampling, limits, hashed=json)
+            if json:
+                _print_json(ready, generation, ids)
+            else:
+                _stream(generation, ids)
+            return generation
+
+        if keep:
+            go_on = importlib.import_module("twofold.cli.keeping").go_on
+            go_on(ready, settings, keep, text, system=system, raw=raw, answer=answer)
         else:
-            _stream(generation, ids)
+            answer(ready.engine.open(), prompt_tokens(ready, text, system=system, raw=raw))
 
 
 def chosen(model: str | None, prompt: str | None, *, remote: bool) -> tuple[str | None, str]:
@@ -106,22 +116,26 @@ def _read_stdin() -> str:
 
 
 def prompt_tokens(ready: Ready, text: str, *, system: str | None, raw: bool) -> list[int]:
-    """The prompt as tokens: through the chat template if the model has one and `raw` is not asked for.
-
-    RequestError for text that cannot fit the context even if every token were the longest there is: so much
-    text takes the tokenizer seconds and hundreds of megabytes.
-    """
-    most = min(ready.engine.manifest.context_length, ready.engine.context.positions)
-    if len(text) > most * max(map(len, ready.tokenizer.data.tokens)):
-        raise RequestError(
-            f"the prompt has {len(text)} letters, far more than a context of {most} positions holds; shorten it"
-        )
+    """The prompt as tokens: through the chat template if the model has one and `raw` is not asked for."""
+    check_length(ready, text)
     if raw or ready.tokenizer.data.chat_template is None:
         if system is not None:
             raise RequestError("a system message needs a chat template; this model has none, or --raw turns it off")
         return ready.tokenizer.encode(text)
     first_turn = importlib.import_module("twofold.cli.first_turn").first_turn
     return ready.tokenizer.encode(first_turn(ready.tokenizer.data, text, system), add_bos=False)
+
+
+def check_length(ready: Ready, text: str) -> None:
+    """RequestError for text that cannot fit the context even if every token were the longest there is.
+
+    So much text takes the tokenizer seconds and hundreds of megabytes.
+    """
+    most = min(ready.engine.manifest.context_length, ready.engine.context.positions)
+    if len(text) > most * max(map(len, ready.tokenizer.data.tokens)):
+        raise RequestError(
+            f"the prompt has {len(text)} letters, far more than a context of {most} positions holds; shorten it"
+        )
 
 
 def _stream(generation: Generation, ids: list[int]) -> None:

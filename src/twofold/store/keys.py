@@ -10,12 +10,10 @@ All files have mode 0600 and only ever appear by a rename. Who changes one holds
 
 import base64
 import binascii
-import contextlib
-import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -24,6 +22,7 @@ import msgspec
 from twofold.config import config_file
 from twofold.errors import ConfigurationError, one_line
 from twofold.store.grant import Grant, Invitation, UnixSeconds, lapse
+from twofold.store.lock import alone
 from twofold.store.place import replacing
 
 IDENTITY, GRANTS, HOSTS = "identity.pem", "grants.json", "hosts.json"
@@ -81,7 +80,7 @@ def identity(folder: Path) -> Identity:
 
 def ensure_identity(folder: Path, make: Callable[[], bytes]) -> Identity:
     """This host's identity, which `make` gives in PEM if there is none yet."""
-    with _alone(folder):
+    with alone(folder):
         if not (folder / IDENTITY).exists():
             _put(folder / IDENTITY, make())
         return identity(folder)
@@ -99,7 +98,7 @@ def in_force(folder: Path, now: float) -> int:
 
 def add_grant(folder: Path, grant: Grant) -> None:
     """Keep `grant`; ConfigurationError if another of its name is in force at the moment it was granted."""
-    with _alone(folder):
+    with alone(folder):
         kept = []
         for other in grants(folder):
             if other.name != grant.name:
@@ -114,7 +113,7 @@ def add_grant(folder: Path, grant: Grant) -> None:
 
 def revoke(folder: Path, name: str, now: UnixSeconds) -> Grant:
     """Revoke the token `name`, and return what it was; ConfigurationError if there is none that could be."""
-    with _alone(folder):
+    with alone(folder):
         held = grants(folder)
         found = next((grant for grant in held if grant.name == name and grant.revoked is None), None)
         if found is None:
@@ -131,7 +130,7 @@ def hosts(folder: Path) -> tuple[Invitation, ...]:
 
 def join(folder: Path, invitation: Invitation) -> None:
     """Keep `invitation`, in the place of an earlier one to the same HOST:PORT."""
-    with _alone(folder):
+    with alone(folder):
         others = tuple(host for host in hosts(folder) if host.place != invitation.place)
         _put(folder / HOSTS, msgspec.json.encode(Hosts(hosts=(*others, invitation))))
 
@@ -194,21 +193,3 @@ def _damaged(path: Path, why: str, loss: str) -> ConfigurationError:
 def _put(path: Path, content: bytes) -> None:
     with replacing(path) as file:  # a temporary file, so its mode is 0600 from the beginning
         file.write(content)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """The folder, made where missing and for this user only, with nobody else changing it; errors as ours."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ConfigurationError(f"{folder} cannot be used ({error.strerror}); correct its owner and mode") from error
-    try:
-        found = os.fstat(descriptor)
-        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-            raise ConfigurationError(f"{folder} does not belong to you alone; close it with: chmod 700 {folder}")
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -1,10 +1,12 @@
-"""One fetch of a model at a time, across processes: an advisory lock on a file beside the models."""
+"""One at a time, across processes: advisory locks on a file (a fetch of a model) or on a folder of this user's own."""
 
 import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from twofold.errors import ConfigurationError
 
 
 @contextlib.contextmanager
@@ -23,5 +25,26 @@ def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[int]:
             waiting()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """`folder`, made where missing and for this user only, with nobody else changing it.
+
+    ConfigurationError if it cannot be used, or others may look into it.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be used ({error.strerror}); correct its owner and mode") from error
+    try:
+        found = os.fstat(descriptor)
+        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise ConfigurationError(f"{folder} does not belong to you alone; close it with: chmod 700 {folder}")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)

@@ -1,0 +1,146 @@
+"""`twofold serve`: a model for the clients of OpenAI and of Anthropic."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twofold.cli import options, show
+from twofold.config import Settings, read_settings
+from twofold.engine.assemble import open_engine, remote
+from twofold.engine.serving import Serving, room_of
+from twofold.log import ROOT, logger
+from twofold.server.api_keys import Keys, key_file, keys_of
+from twofold.server.app import application
+from twofold.server.listen import listening, url_of
+from twofold.server.offer import Offer
+from twofold.server.process import Loading, LogLine, Progress, Server, log_requests
+from twofold.server.process import serve as serve_until_told
+from twofold.server.readiness import Readiness
+from twofold.units import Seconds
+
+UNNAMED = "twofold"  # a model that is whatever weight processors hold
+
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        show_default=False,
+        help=f"A known name or the path of a .gguf file. Default: {options.DEFAULT_MODEL}, or what --weights holds.",
+    ),
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen at [127.0.0.1]. Any other needs an API key.")]
+Port = Annotated[int | None, typer.Option(help="Port to listen at [8000]; 0: any.")]
+Names = Annotated[
+    str | None,
+    typer.Option("--served-model-name", metavar="NAME[,NAME…]", help="Names of the model for clients."),
+]
+MostTokens = Annotated[
+    int | None, typer.Option("--max-model-len", help="Most tokens of a prompt and its answer. Default: the model's.")
+]
+MostAnswers = Annotated[int | None, typer.Option("--max-num-seqs", help="Most answers that are computed at once [64].")]
+KeyFile = Annotated[
+    str | None,
+    typer.Option("--api-key-file", metavar="FILE", help="API keys: a line NAME KEY each. Or set TWOFOLD_API_KEY."),
+]
+Drain = Annotated[
+    int | None, typer.Option(metavar="SECONDS", help="How long answers may take to end after SIGTERM or Ctrl-C [30].")
+]
+Config = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Settings in TOML, in the place of the usual file. Flags win.")
+]
+LogJson = Annotated[bool | None, typer.Option("--log-json/--no-log-json", help="Log lines as JSON objects.")]
+
+
+def serve(
+    model: Model = None,
+    host: Host = None,
+    port: Port = None,
+    served_model_name: Names = None,
+    max_model_len: MostTokens = None,
+    max_num_seqs: MostAnswers = None,
+    api_key_file: KeyFile = None,
+    drain: Drain = None,
+    config: Config = None,
+    log_json: LogJson = None,
+    split: options.Split = False,
+    weights: options.Weights = None,
+    map_file: options.Map = None,
+    wait: options.Wait = None,
+    threads: options.Threads = None,
+    context: options.Context = None,
+    packed_cache: options.PackedCache = None,
+) -> None:
+    """Serve a model over HTTP, to the clients of OpenAI and of Anthropic, until Ctrl-C."""
+    settings = read_settings(
+        file=config, host=host, port=port, served_model_name=served_model_name, max_model_len=max_model_len,
+        max_num_seqs=max_num_seqs, api_key_file=api_key_file, drain=drain, log_json=log_json, weights=weights,
+        map=map_file, wait=wait, threads=threads, context=context, packed_cache=packed_cache,
+    )  # fmt: skip
+    settings = options.placed(settings, split=split)
+    named = model or (None if remote(settings) else options.DEFAULT_MODEL)
+    keys = Keys(_keys(settings))
+    socket = listening(settings.host, settings.port, keyed=bool(keys))
+    _log(settings)
+    readiness, url = Readiness(), url_of(socket)
+    offer = Offer(readiness, _names(settings, named), settings.max_model_len)
+    with show.ShownProgress() as shown:
+
+        @contextlib.contextmanager
+        def opening(progress: Progress) -> Iterator[Serving]:
+            def both(stage: str, done: int, total: int) -> None:
+                progress(stage, done, total)
+                shown(stage, done, total)
+
+            with open_engine(named, settings, split=split, progress=both) as ready:
+                room = room_of(ready.engine, **_running(settings))
+                with Serving(ready.engine, ready.tokenizer, room=room) as serving:
+                    shown.finish()
+                    yield serving
+
+        show.note(f"Loading; {url} answers 503 until then.")
+        loading = Loading(opening, readiness, lambda: show.write(f"ready {url}\n"))
+        app = application(offer, keys, log_requests(logger("server")))
+        server = Server(app, readiness, loading, Seconds(settings.drain), _draining)
+        serve_until_told(server, socket, loading)
+
+
+def _draining(in_hand: int) -> None:
+    """Tell whoever sent the signal what is going on."""
+    answers = "1 request is" if in_hand == 1 else f"{in_hand} requests are"
+    show.note(f"{answers} in hand and may end; once more to end now.")
+
+
+def _keys(settings: Settings) -> dict[str, str]:
+    """API keys by name: of the file, and of the environment."""
+    texts = []
+    if settings.api_key_file:
+        texts.append((key_file(Path(settings.api_key_file)), settings.api_key_file))
+    if settings.api_key:
+        texts.append((settings.api_key, "TWOFOLD_API_KEY"))
+    return {name: key for text, source in texts for name, key in keys_of(text, source).items()}
+
+
+def _names(settings: Settings, model: str | None) -> tuple[str, ...]:
+    """What clients call the model."""
+    if settings.served_model_name:
+        return tuple(name.strip() for name in settings.served_model_name.split(",") if name.strip())
+    return (UNNAMED if model is None else Path(model).stem,)
+
+
+def _running(settings: Settings) -> dict[str, int]:
+    return {} if settings.max_num_seqs is None else {"running": settings.max_num_seqs}
+
+
+def _log(settings: Settings) -> None:
+    """Send what is logged to standard error: our own areas, and what uvicorn warns of."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogLine(json=settings.log_json))
+    for name, level in ((ROOT, logging.INFO), ("uvicorn.error", logging.WARNING)):
+        area = logging.getLogger(name)
+        area.addHandler(handler)
+        area.setLevel(level)

@@ -1,0 +1,145 @@
+"""Sessions that outlive their process: out of context memory into a kept context, and back with the same bits."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+from twofold.engine.engine import Engine, Session
+from twofold.errors import ContextError, one_line
+from twofold.memory.context import ContextMemory
+from twofold.model.manifest import Manifest
+from twofold.store.context_file import TITLE_LETTERS, ContextFile, Head, LayerShape, Turn
+from twofold.store.contexts import Contexts
+from twofold.store.grant import UnixSeconds
+
+Clock = Callable[[], float]  # seconds since 1970
+
+
+def head_of(
+    manifest: Manifest,
+    *,
+    length: int,
+    tokens: int,
+    turns: Sequence[Turn] | None,
+    created: UnixSeconds,
+    saved: UnixSeconds,
+) -> Head:
+    """What the context file of a session of this model says of itself."""
+    return Head(
+        model=manifest.digest,
+        model_name=manifest.name[:TITLE_LETTERS],
+        numerics=manifest.numerics,
+        layers=_shapes(manifest),
+        length=length,
+        tokens=tokens,
+        created=created,
+        saved=saved,
+        title=_title(turns),
+        turns=None if turns is None else tuple(turns),
+    )
+
+
+def check_fits(head: Head, manifest: Manifest, name: str) -> None:
+    """ContextError that says how the context `name` differs from what this model's sessions are."""
+    if head.model != manifest.digest:
+        raise ContextError(
+            f"the context '{name}' is of {one_line(head.model_name)} (digest {head.model[:12]}…), not of "
+            f"{one_line(manifest.name)} ({manifest.digest[:12]}…); use that model, or another context"
+        )
+    if head.numerics != manifest.numerics:
+        raise ContextError(
+            f"the context '{name}' was made with numerics {head.numerics}, here it is {manifest.numerics}, which would "
+            "give other bits; use the Twofold that made it, or begin anew"
+        )
+    if head.layers != _shapes(manifest):
+        raise ContextError(f"the context '{name}' is damaged (its layers are not the model's); delete it")
+
+
+def restore(memory: ContextMemory, file: ContextFile, name: str) -> tuple[int, list[int]]:
+    """A session in `memory` that has seen what `file` holds: its number, and all tokens of the file.
+
+    ContextError if the file is of another model or other numerics, or damaged; RequestError if there is no room. No
+    session is left then.
+    """
+    check_fits(file.head, memory.manifest, name)
+    tokens = file.tokens
+    if any(token >= memory.manifest.vocabulary for token in tokens):
+        raise ContextError(f"the context '{name}' is damaged (it has tokens that the model does not); delete it")
+    return memory.pages_in(file.pages(), file.head.length), tokens
+
+
+def unseen(engine: Engine, session: Session, tokens: list[int]) -> list[int]:
+    """What of `tokens` the session has not seen, at least the last; what it saw that is not in them is rewound."""
+    seen = session.tokens
+    same = next((i for i, (a, b) in enumerate(zip(tokens, seen, strict=False)) if a != b), min(len(tokens), len(seen)))
+    same = min(same, len(tokens) - 1)
+    engine.rewind(session, same)
+    return tokens[same:]
+
+
+class Keeper:
+    """One session and the name it is kept under, which nobody else may use meanwhile.
+
+    `pending`: tokens that belong to the text but that no step has seen. `turns`: the messages, None for plain text.
+    """
+
+    def __init__(self, engine: Engine, contexts: Contexts, name: str, clock: Clock) -> None:
+        self._engine, self._contexts, self.name, self._clock = engine, contexts, name, clock
+        self.session = engine.open()
+        self.pending: list[int] = []
+        self.turns: list[Turn] | None = []
+        self._created = UnixSeconds(int(clock()))
+
+    @property
+    def new(self) -> bool:
+        """Whether nothing is in it yet, so that it can become a conversation or plain text."""
+        return not self.session.tokens and not self.turns and not self.pending
+
+    def load(self) -> None:
+        """Go on where the kept context ends. Errors as `restore`, and NoContext."""
+        with self._contexts.read(self.name) as file:
+            number, tokens = restore(self._engine.context, file, self.name)
+            head = file.head
+        self._engine.close(self.session)
+        self.session = Session(number)
+        self.session.tokens, self.pending = tokens[: head.length], tokens[head.length :]
+        self.turns = None if head.turns is None else list(head.turns)
+        self._created = head.created
+
+    def keep(self) -> None:
+        """Keep the session as it is now. ContextError if the quota has no room; what was kept before is there then."""
+        number, tokens = self.session.number, self.session.tokens + self.pending
+        head = head_of(
+            self._engine.manifest,
+            length=len(self.session.tokens),
+            tokens=len(tokens),
+            turns=self.turns,
+            created=self._created,
+            saved=UnixSeconds(int(self._clock())),
+        )
+        self._contexts.put(self.name, head, tokens, self._engine.context.pages_out(number))
+
+
+@contextlib.contextmanager
+def kept(engine: Engine, contexts: Contexts, name: str, clock: Clock) -> Iterator[Keeper]:
+    """A session that goes on with the context `name` if there is one; inside, nobody else uses it.
+
+    Errors as `Contexts.hold` and `Keeper.load`.
+    """
+    with contexts.hold(name):
+        keeper = Keeper(engine, contexts, name, clock)
+        if contexts.exists(name):
+            keeper.load()
+        try:
+            yield keeper
+        finally:
+            engine.close(keeper.session)
+
+
+def _shapes(manifest: Manifest) -> tuple[LayerShape, ...]:
+    return tuple(LayerShape(layer.kv_heads, layer.head_dim) for layer in manifest.layers)
+
+
+def _title(turns: Sequence[Turn] | None) -> str:
+    """How the first thing that a user said begins, on one line."""
+    said = next((turn.content for turn in turns or () if turn.role == "user"), "")
+    return one_line(said[: 4 * TITLE_LETTERS])[:TITLE_LETTERS]

@@ -1,0 +1,1 @@
+"""HTTP: the protocols that clients speak, over one `Serving`."""

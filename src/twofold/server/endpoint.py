@@ -1,0 +1,116 @@
+"""What every protocol's endpoints have in common: a body of a form comes in, a call is answered."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from twofold.engine.request import Request
+from twofold.errors import TwofoldError
+from twofold.model.tokenizer import Tokenizer
+from twofold.server.body import Fixed, Form, parsed, read
+from twofold.server.offer import Offer
+from twofold.server.record import Record
+from twofold.server.refusal import Refusal, refusal_of
+from twofold.server.served import Answering, Served
+from twofold.server.sse import EventStream, Writing, attended
+from twofold.server.whole import Whole, whole
+
+JSON = "application/json"
+Result = TypeVar("Result")
+
+
+class Call:
+    """One request as an endpoint sees it."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self.offer: Offer = request.app.state.offer
+        self.record: Record = request.state.record
+        self._receive = request.receive
+
+    @property
+    def serving(self) -> Served:
+        """Who answers; Refusal 503 if nobody does now."""
+        return self.offer.readiness.serving
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's."""
+        return self.serving.tokenizer
+
+    def now(self) -> int:
+        """Unix time."""
+        return int(time.time())
+
+    def submit(self, requests: Sequence[Request]) -> list[Answering]:
+        """Begin the answers; if one cannot be had, none is."""
+        answers: list[Answering] = []
+        try:
+            for request in requests:
+                answers.append(self.serving.submit(request))
+        except TwofoldError as error:
+            for answer in answers:
+                answer.cancel()
+            raise refusal_of(error) from None
+        return answers
+
+    async def wholes(self, answers: Sequence[Answering]) -> list[Whole]:
+        """The answers, complete. They are computed side by side, so they may be read one after another."""
+        try:
+            async with attended(self._receive, answers, self.record):
+                return [await whole(answer) for answer in answers]
+        except TwofoldError as error:
+            raise refusal_of(error) from None
+
+    def stream(self, answers: Sequence[Answering], writing: Writing) -> EventStream:
+        """The answers as events."""
+        return EventStream(answers, writing, self.record, self.offer.ping)
+
+
+def answered(value: object) -> Response:
+    """A complete answer."""
+    return Response(msgspec.json.encode(value), media_type=JSON)
+
+
+@dataclass(frozen=True)
+class Endpoint(Generic[Form]):
+    """A path that takes a body of a form; the OpenAPI document says of it what stands here."""
+
+    path: str
+    takes: type[Form]
+    gives: type[msgspec.Struct]
+    answer: Callable[[Form, Call], Awaitable[Response]]
+    fixed: tuple[Fixed, ...] = ()
+    streams: bool = False
+    rules: Mapping[str, Any] = field(default_factory=dict)  # JSON Schema of what binds several parameters
+
+    async def handle(self, request: HttpRequest) -> Response:
+        """Answer one request; raises Refusal."""
+        call = Call(request)
+        _ = call.serving  # before a body is waited for that nobody could answer
+        return await self.answer(parsed(await read(request, call.offer.patience), self.takes, self.fixed), call)
+
+
+async def encoded(call: Call, text: str, *, add_bos: bool | None = None) -> tuple[int, ...]:
+    """The tokens of `text`, in a thread of its own, as others are answered meanwhile; Refusal 400 if it is too long.
+
+    Text is not even encoded if it could not fit were every token the longest there is.
+    """
+    tokenizer, most = call.tokenizer, call.offer.most(call.serving)
+    if len(text) > most * tokenizer.longest_bytes:
+        what = f"the prompt has {len(text)} letters, far more than a context of {most} tokens holds; shorten it"
+        raise Refusal(400, what, code="context_length_exceeded")
+    return tuple(await threaded(lambda: tokenizer.encode(text, add_bos=add_bos)))
+
+
+async def threaded(work: Callable[[], Result]) -> Result:
+    """`work()` in a thread; its errors as refusals."""
+    try:
+        return await asyncio.to_thread(work)
+    except TwofoldError as error:
+        raise refusal_of(error) from None

@@ -1,0 +1,239 @@
+"""Answers in OpenAI's shapes: what both kinds of completion share, and chat completions whole and as events."""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from twofold.engine.request import Chosen, Piece, Usage
+from twofold.model.tokenizer import Tokenizer
+from twofold.model.tool_calls import ToolCall
+from twofold.server.endpoint import Call
+from twofold.server.refusal import Refusal, openai_error
+from twofold.server.served import Answering
+from twofold.server.spoken import Part, Speech, Thought
+from twofold.server.sse import data
+from twofold.server.whole import Whole
+
+LEAST_LOGPROB = -9999.0  # for a probability of 0, whose logarithm JSON cannot write
+DONE = b"data: [DONE]\n\n"
+
+
+class PromptDetails(msgspec.Struct, frozen=True):
+    """Of the prompt's tokens."""
+
+    cached_tokens: int
+
+
+class OpenAIUsage(msgspec.Struct, frozen=True):
+    """What a request took."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+
+
+class TopLogprob(msgspec.Struct, frozen=True):
+    """A token that could have been chosen."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """A token that was chosen."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(msgspec.Struct, frozen=True):
+    """Of the tokens of an answer, or of an event."""
+
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class FunctionCall(msgspec.Struct, frozen=True):
+    """A function and its arguments, a JSON object as text."""
+
+    name: str
+    arguments: str
+
+
+class MadeCall(msgspec.Struct, frozen=True):
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class ChatReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The message of an answer; without content it is calls, or was cut off before any."""
+
+    role: Literal["assistant"]
+    content: str | None
+    tool_calls: list[MadeCall] = []
+    reasoning_content: str = ""
+
+
+class ChatChoice(msgspec.Struct, frozen=True):
+    """One answer."""
+
+    index: int
+    message: ChatReply
+    logprobs: ChatLogprobs | None
+    finish_reason: Literal["stop", "length", "tool_calls", "cancelled"]
+
+
+class ChatCompletion(msgspec.Struct, frozen=True):
+    """A complete reply to `/v1/chat/completions`."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: OpenAIUsage
+
+
+def used(usages: Sequence[Usage], n: int) -> OpenAIUsage:
+    """What answers took, `n` in a row to each prompt. A prompt counts once, however many answers it has."""
+    groups = [usages[start : start + n] for start in range(0, len(usages), n)]
+    prompt = sum(max(usage.prompt_tokens for usage in group) for group in groups)
+    cached = sum(max(usage.cached_tokens for usage in group) for group in groups)
+    generated = sum(usage.generated_tokens for usage in usages)
+    return OpenAIUsage(prompt, generated, prompt + generated, PromptDetails(cached))
+
+
+def token_text(tokenizer: Tokenizer, token: int) -> str:
+    """A token by itself; bytes that are no UTF-8 alone become U+FFFD."""
+    return tokenizer.token_bytes(token).decode(errors="replace")
+
+
+def chat_logprobs(tokenizer: Tokenizer, chosen: Iterable[Chosen]) -> ChatLogprobs:
+    """In the shape of chat completions."""
+
+    def one(token: int, logprob: float) -> tuple[str, float, list[int]]:
+        return token_text(tokenizer, token), max(logprob, LEAST_LOGPROB), list(tokenizer.token_bytes(token))
+
+    return ChatLogprobs(
+        [
+            TokenLogprob(*one(token.token, token.logprob or 0.0), [TopLogprob(*one(*other)) for other in token.top])
+            for token in chosen
+        ]
+    )
+
+
+def made_call(called: ToolCall) -> MadeCall:
+    """A call, with an id for its result to name."""
+    return MadeCall(f"call_{secrets.token_hex(12)}", "function", FunctionCall(called.name, called.arguments))
+
+
+def _reply(parts: Sequence[Part]) -> ChatReply:
+    calls = [made_call(part) for part in parts if isinstance(part, ToolCall)]
+    thought = "".join(part.text for part in parts if isinstance(part, Thought))
+    said = "".join(part for part in parts if isinstance(part, str))
+    return ChatReply("assistant", said if said or not calls else None, calls, thought)
+
+
+def completed(call: Call, wholes: Sequence[Whole], speeches: Sequence[Speech], *, logprobs: bool) -> ChatCompletion:
+    """Complete answers as a chat completion."""
+    choices = [
+        ChatChoice(
+            index,
+            _reply(speech.push(Piece(whole.text, finish=whole.finish))),
+            chat_logprobs(call.tokenizer, whole.chosen) if logprobs else None,
+            speech.finish(whole.finish),  # type: ignore[arg-type]
+        )
+        for index, (whole, speech) in enumerate(zip(wholes, speeches, strict=True))
+    ]
+    usage = used([whole.usage for whole in wholes], len(wholes))
+    return ChatCompletion(
+        f"chatcmpl-{call.record.id}", "chat.completion", call.now(), call.offer.names[0], choices, usage
+    )
+
+
+class Events:
+    """What the events of one reply have in common, and how they end."""
+
+    def __init__(
+        self, call: Call, answers: Sequence[Answering], prefix: str, kind: str, *, n: int, usage: bool, logprobs: bool
+    ) -> None:
+        self.tokenizer, self.request_id = call.tokenizer, call.record.id
+        self._answers, self._n, self._usage, self._logprobs = answers, n, usage, logprobs
+        self._head = {
+            "id": f"{prefix}-{call.record.id}", "object": kind, "created": call.now(), "model": call.offer.names[0]
+        }  # fmt: skip
+
+    def chunk(self, choice: dict[str, Any]) -> bytes:
+        """An event about one answer."""
+        more = {"usage": None} if self._usage else {}
+        return data({**self._head, "choices": [choice], **more})
+
+    def end(self) -> bytes:
+        """The usage if it was asked for, and the mark of the end."""
+        return self._last() + DONE
+
+    def _last(self) -> bytes:
+        if not self._usage:
+            return b""
+        usage = used([answer.usage for answer in self._answers], self._n)
+        return data({**self._head, "choices": [], "usage": usage})
+
+    def failed(self, refusal: Refusal) -> bytes:
+        """The error, and the mark of the end."""
+        return data(openai_error(refusal, self.request_id)) + DONE
+
+
+class ChatWriting(Events):
+    """Chat completions as events. A delta has only what is new: no field is null in it."""
+
+    def __init__(
+        self, call: Call, answers: Sequence[Answering], speeches: Sequence[Speech], *, usage: bool, logprobs: bool
+    ) -> None:
+        kind = "chat.completion.chunk"
+        super().__init__(call, answers, "chatcmpl", kind, n=len(answers), usage=usage, logprobs=logprobs)
+        self._speeches = speeches
+
+    def begin(self) -> bytes:
+        """Who speaks, for each answer."""
+        return b"".join(
+            self._delta(index, {"role": "assistant", "content": ""}, (), None) for index in range(len(self._answers))
+        )
+
+    def piece(self, index: int, piece: Piece) -> bytes:
+        """What became certain, an event a part; the end of an answer is one of its own, with an empty delta.
+
+        Log-probabilities go with the first, and with an empty text if nothing else is certain.
+        """
+        speech = self._speeches[index]
+        before = speech.called
+        deltas: list[dict[str, Any]] = []
+        for part in speech.push(piece):
+            deltas.append(self._part(part, before))
+            before += isinstance(part, ToolCall)
+        if not deltas and self._logprobs and piece.chosen:
+            deltas.append({"content": ""})
+        chosen = [piece.chosen, *((),) * len(deltas)]
+        events = b"".join(self._delta(index, delta, told, None) for delta, told in zip(deltas, chosen, strict=False))
+        return events + (self._delta(index, {}, (), speech.finish(piece.finish)) if piece.finish else b"")
+
+    @staticmethod
+    def _part(part: Part, number: int) -> dict[str, Any]:
+        if isinstance(part, ToolCall):
+            made = made_call(part)
+            return {"tool_calls": [{"index": number, "id": made.id, "type": made.type, "function": made.function}]}
+        return {"reasoning_content": part.text} if isinstance(part, Thought) else {"content": part}
+
+    def _delta(self, index: int, delta: dict[str, Any], chosen: Sequence[Chosen], finish: str | None) -> bytes:
+        choice: dict[str, Any] = {"index": index, "delta": delta, "finish_reason": finish}
+        if self._logprobs:
+            choice["logprobs"] = chat_logprobs(self.tokenizer, chosen) if chosen else None
+        return self.chunk(choice)

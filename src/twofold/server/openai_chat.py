@@ -1,0 +1,182 @@
+"""`/v1/chat/completions`, as OpenAI defined it and vLLM extended it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+from msgspec import Meta
+from starlette.responses import Response
+
+from twofold.engine.request import Constraint, Request
+from twofold.errors import ModelError, RequestError
+from twofold.model.chat import Message
+from twofold.model.reasoning import opened
+from twofold.server.body import Fixed
+from twofold.server.endpoint import Call, Endpoint, answered, encoded, threaded
+from twofold.server.openai_answers import ChatCompletion, ChatWriting, completed
+from twofold.server.parameters import MOST_MESSAGES, SAMPLED_FIXED, Count, Likeliest, Sampled
+from twofold.server.refusal import Refusal
+from twofold.server.spoken import Speech
+from twofold.server.toolbox import WITHOUT_TOOLS, Toolbox, check_calls, toolbox
+from twofold.server.turns import MOST_TOOLS, AssistantTurn, Form, FunctionTool, NamedTool, ToolTurn, Turn
+
+TAKEN = frozenset({"self", "messages", "now", "strftime_now", "tools"})  # names that a template is given otherwise
+Variables = Annotated[
+    dict[str, Any], Meta(max_length=64, extra_json_schema={"propertyNames": {"not": {"enum": sorted(TAKEN)}}})
+]
+
+
+Tools = Annotated[list[FunctionTool], Meta(max_length=MOST_TOOLS, extra_json_schema={WITHOUT_TOOLS: {"enum": [[]]}})]
+Choice = Literal["none", "auto", "required"]
+# JSON Schema: a call that is asked for needs tools; elsewhere no arguments are strict.
+FORCED = {"anyOf": [{"const": "required"}, {"type": "object"}]}
+LENIENT = {"items": {"properties": {"function": {"properties": {"strict": {"enum": [False, None]}}}}}}
+TOOL_RULES = {
+    "anyOf": [
+        {
+            "required": ["tools", "tool_choice"],
+            "properties": {"tools": {"type": "array", "minItems": 1}, "tool_choice": FORCED},
+        },
+        {"properties": {"tools": LENIENT, "tool_choice": {"enum": ["none", "auto", None]}}},
+    ]
+}
+
+
+class Chat(Sampled, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of a request for a chat completion."""
+
+    messages: Annotated[
+        list[Turn], Meta(min_length=1, max_length=MOST_MESSAGES, description="The conversation; text alone.")
+    ]
+    max_completion_tokens: Annotated[
+        Count | None, Meta(description="Tokens of each answer; default: what the context leaves.")
+    ] = None
+    max_tokens: Annotated[Count | None, Meta(description="The older name; the smaller counts.")] = None
+    logprobs: Annotated[bool, Meta(description="Log-probability of every token.")] = False
+    top_logprobs: Annotated[
+        Likeliest | None, Meta(description="Of so many likeliest besides; asks for logprobs by itself.")
+    ] = None
+    response_format: Annotated[
+        Form | None, Meta(description="`text`, `json_object`, `json_schema`, or llguidance's `grammar`.")
+    ] = None
+    tools: Annotated[
+        Tools | None, Meta(description="Functions that the model may call, if its template knows any.")
+    ] = None
+    tool_choice: Annotated[
+        Choice | NamedTool | None,
+        Meta(
+            description="`auto`; with `required` or the name of a tool, the answer is calls and nothing else.",
+            extra_json_schema={WITHOUT_TOOLS: {"enum": ["none", "auto", None]}},
+        ),
+    ] = None
+    chat_template_kwargs: Annotated[Variables | None, Meta(description="Variables for the model's chat template.")] = (
+        None
+    )
+
+    def __post_init__(self) -> None:
+        """ValueError for what a tool cannot promise."""
+        strict = any(tool.function.strict for tool in self.tools or ())
+        if strict and not (self.tool_choice == "required" or isinstance(self.tool_choice, NamedTool)):
+            raise ValueError("tools: strict arguments can be had with tool_choice `required` or a named tool alone")
+
+    @property
+    def most(self) -> int | None:
+        """The most tokens of an answer."""
+        return min(filter(None, (self.max_completion_tokens, self.max_tokens)), default=None)
+
+    @property
+    def told(self) -> int | None:
+        """Log-probabilities that are told of each token, besides its own; None: not its own either."""
+        return self.top_logprobs if self.top_logprobs is not None else 0 if self.logprobs else None
+
+
+CHAT_FIXED = (
+    *SAMPLED_FIXED,
+    Fixed("parallel_tool_calls", (True,), "how many calls there are is the model's choice"),
+    Fixed("functions", (), "it was replaced by tools"),
+    Fixed("function_call", ("none",), "it was replaced by tool_choice"),
+    Fixed("modalities", (["text"],), "answers are text"),
+    Fixed("audio", (), "answers are text"),
+    Fixed("prediction", (), "there is no speculation by a given text"),
+    Fixed("reasoning_effort", (), "it is the chat template's; see chat_template_kwargs"),
+    Fixed("verbosity", ("medium",), "no served model knows it"),
+    Fixed("web_search_options", (), "nothing is searched"),
+    Fixed("moderation", (), "nothing is moderated"),
+)
+
+
+async def chat(body: Chat, call: Call) -> Response:
+    """Answer a conversation."""
+    call.offer.check(body.model)
+    tools = _toolbox(body, call)
+    prompt = await conversation(
+        call, [turn.message() for turn in body.messages], body.chat_template_kwargs or {}, tools
+    )
+    limits = body.limits(call.offer.room(call.serving, len(prompt.ids), body.most))
+    answers = call.submit(
+        [
+            Request(
+                prompt=prompt.ids,
+                sampling=sampling,
+                limits=limits,
+                logprobs=body.told,
+                constraint=_constraint(body, tools),
+                owner=call.record.owner,
+                priority=body.priority,
+            )
+            for sampling in body.sampling(call.serving.manifest.vocabulary)
+        ]
+    )
+    speeches = [Speech(tools, opened=prompt.opened) for _ in answers]
+    if body.stream:
+        usage = body.stream_options is not None and body.stream_options.include_usage
+        return call.stream(answers, ChatWriting(call, answers, speeches, usage=usage, logprobs=body.told is not None))
+    return answered(completed(call, await call.wholes(answers), speeches, logprobs=body.told is not None))
+
+
+def _toolbox(body: Chat, call: Call) -> Toolbox:
+    if any(
+        isinstance(turn, ToolTurn) or (isinstance(turn, AssistantTurn) and turn.tool_calls) for turn in body.messages
+    ):
+        check_calls(call.tokenizer)
+    tools = [tool.tool() for tool in body.tools or ()]
+    if isinstance(body.tool_choice, NamedTool):
+        return toolbox(call.tokenizer, tools, "required", only=body.tool_choice.function.name)
+    return toolbox(call.tokenizer, tools, body.tool_choice or "auto")
+
+
+def _constraint(body: Chat, tools: Toolbox) -> Constraint | None:
+    form = None if body.response_format is None else body.response_format.constraint()
+    if form is not None and tools.constraint is not None:
+        raise Refusal(400, "an answer cannot be calls and of another form; leave one out", param="response_format")
+    return form or tools.constraint
+
+
+class Prompt(NamedTuple):
+    """A conversation for the model."""
+
+    ids: tuple[int, ...]
+    opened: bool  # it ends inside the reasoning
+
+
+async def conversation(call: Call, messages: Sequence[Message], variables: Mapping[str, Any], tools: Toolbox) -> Prompt:
+    """The prompt of a conversation, by the model's chat template; Refusal 400 if it refuses it."""
+    taken = sorted(TAKEN & variables.keys())
+    if taken:
+        text = f"the chat template variable {taken[0]!r} is set by Twofold; use another name"
+        raise Refusal(400, text, param="chat_template_kwargs")
+    template = call.serving.chat_template
+    if template is None:
+        raise Refusal(400, "this model has no chat template; use /v1/completions", code="no_chat_template")
+
+    def written() -> str:
+        try:
+            return template.render(messages, now=datetime.now(), **{**tools.variables(), **variables})
+        except ModelError as error:  # the template is the model's, but what made it too costly came from here
+            raise RequestError(str(error)) from error
+
+    text = await threaded(written)
+    return Prompt(await encoded(call, text, add_bos=False), opened(text))
+
+
+ENDPOINT = Endpoint("/v1/chat/completions", Chat, ChatCompletion, chat, CHAT_FIXED, streams=True, rules=TOOL_RULES)

@@ -1,0 +1,45 @@
+"""What an answer says, taken apart as it comes: what was thought, what is said, which tools are called."""
+
+from typing import NamedTuple
+
+from twofold.engine.request import Piece
+from twofold.model.reasoning import Parted, ReasoningReader
+from twofold.model.tool_calls import ToolCall
+from twofold.server.toolbox import Toolbox
+
+
+class Thought(NamedTuple):
+    """A part of the reasoning."""
+
+    text: str
+
+
+Part = Thought | str | ToolCall
+
+
+class Speech:
+    """One answer. `called` counts the calls so far."""
+
+    def __init__(self, toolbox: Toolbox, *, opened: bool) -> None:
+        """`opened`: the prompt ended inside the reasoning."""
+        self._reasoning, self._calls = ReasoningReader(opened=opened), toolbox.reader()
+        self.called = 0
+
+    def push(self, piece: Piece) -> list[Part]:
+        """What became certain with this piece of the answer; all that is left with the last."""
+        parts = self._read(self._reasoning.push(piece.text))
+        if piece.finish is not None:
+            parts += self._read(self._reasoning.finish())
+            parts += [] if self._calls is None else self._calls.finish()
+        self.called += sum(isinstance(part, ToolCall) for part in parts)
+        return parts
+
+    def finish(self, finish: str) -> str:
+        """Why the answer ended: "tool_calls" if it did so by itself and there are any."""
+        return "tool_calls" if finish == "stop" and self.called else finish
+
+    def _read(self, parted: Parted) -> list[Part]:
+        thought: list[Part] = [Thought(parted.reasoning)] if parted.reasoning else []
+        if self._calls is None:
+            return [*thought, parted.content] if parted.content else thought
+        return [*thought, *self._calls.push(parted.content)]
