@@ -13,13 +13,14 @@ import pytest
 from engines import engine, native
 from tiny_gguf import SPECIAL_TOKENS, tokens
 
-from twofold.engine.constraint import Constraint, call_of
+from twofold.engine.constraint import Constraint
 from twofold.engine.engine import Engine
 from twofold.engine.generate import Generation
 from twofold.engine.limits import Limits
 from twofold.engine.request import Request
 from twofold.engine.sampler import Sampler
 from twofold.engine.sampling import Sampling
+from twofold.engine.tool_choice import call_of
 from twofold.errors import RequestError
 from twofold.model.checkpoint import Checkpoint
 from twofold.model.tokenizer import Tokenizer

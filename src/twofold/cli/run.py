@@ -13,7 +13,7 @@ from twofold.engine.assemble import Ready, open_engine, remote
 from twofold.engine.generate import Generation, Timings
 from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
-from twofold.errors import RequestError
+from twofold.errors import ConfigurationError, RequestError
 from twofold.store.catalogue import BY_NAME
 from twofold.units import MIB, bytes_text
 
@@ -42,13 +42,21 @@ def run(
     top_k: options.TopK = 0,
     min_p: options.MinP = 0.0,
     seed: options.Seed = 0,
+    repetition_penalty: options.RepetitionPenalty = 1.0,
+    presence_penalty: options.PresencePenalty = 0.0,
+    frequency_penalty: options.FrequencyPenalty = 0.0,
+    json_schema: options.Schema = None,
+    grammar: options.Grammar = None,
+    regex: options.RegularExpression = None,
     max_tokens: options.MaxTokens = 512,
+    min_tokens: options.MinTokens = 0,
     stop: options.Stop = None,
     ignore_eos: options.IgnoreEnd = False,
     threads: options.Threads = None,
     context: options.Context = None,
     packed_cache: options.PackedCache = None,
     json: options.Json = False,
+    logprobs: options.LogProbs = None,
 ) -> None:
     """Answer one prompt. The default model is fetched on first use.
 
@@ -61,8 +69,11 @@ def run(
         ),
         split=split,
     )
-    sampling = Sampling(temperature, top_k, top_p, min_p, seed)
-    limits = Limits(max_tokens, tuple(stop or ()), ignore_eos)
+    sampling = Sampling(temperature, top_k, top_p, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty)
+    limits = Limits(max_tokens, tuple(stop or ()), ignore_eos, min_tokens)
+    constraint = options.constraint(json_schema, grammar, regex)
+    if logprobs is not None and not json:
+        raise ConfigurationError("--logprobs are told with --json; give both")
     named, text = chosen(model, prompt, remote=remote(settings))
     with (
         show.ShownProgress(quiet=json) as progress,
@@ -70,7 +81,10 @@ def run(
     ):
         progress.finish()
         ids = prompt_tokens(ready, text, system=system, raw=raw)
-        generation = Generation(ready.engine, ready.engine.open(), ready.tokenizer, sampling, limits)
+        session = ready.engine.open()
+        generation = Generation(
+            ready.engine, session, ready.tokenizer, sampling, limits, logprobs=logprobs, constraint=constraint
+        )
         if json:
             _print_json(ready, generation, ids)
         else:
@@ -165,4 +179,5 @@ def _print_json(ready: Ready, generation: Generation, ids: list[int]) -> None:
             "prompt_token_ids": ids,
             "timings": generation.timings,
         }
+        | ({} if generation.logprobs is None else {"logprobs": generation.chosen})
     )
