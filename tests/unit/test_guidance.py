@@ -8,8 +8,8 @@ from pathlib import Path
 
 import jsonschema
 import msgspec
-import numpy as np
 import pytest
+from babble import babble
 from engines import engine, native
 from tiny_gguf import SPECIAL_TOKENS, tokens
 
@@ -17,14 +17,10 @@ from twofold.engine.constraint import Constraint
 from twofold.engine.engine import Engine
 from twofold.engine.generate import Generation
 from twofold.engine.limits import Limits
-from twofold.engine.request import Request
-from twofold.engine.sampler import Sampler
 from twofold.engine.sampling import Sampling
-from twofold.engine.tool_choice import call_of
 from twofold.errors import RequestError
 from twofold.model.checkpoint import Checkpoint
 from twofold.model.tokenizer import Tokenizer
-from twofold.model.tool_calls import FORMATS, ToolCall, ToolCallReader, ToolFormat
 
 VOCABULARY = len(tokens())
 END = SPECIAL_TOKENS.index("<|im_end|>")
@@ -57,24 +53,6 @@ def tokenizer(tiny_path: Path) -> Tokenizer:
         return Tokenizer(checkpoint.tokenizer)
 
 
-def babble(tokenizer: Tokenizer, constraint: Constraint, seed: int, limits: Limits | None = None) -> str:
-    """What random logits say under a constraint, to its end."""
-    random = np.random.default_rng(seed)
-    limits = limits or Limits()
-    sampler = Sampler(
-        Request(prompt=(5,), sampling=Sampling(temperature=2, seed=seed), limits=limits, constraint=constraint),
-        tokenizer,
-        VOCABULARY,
-    )
-    answer: list[int] = []
-    while not sampler.finished and not (answer and answer[-1] == END):
-        assert len(answer) < 1500
-        sampler.prepare()
-        logits = random.standard_normal(VOCABULARY).astype(np.float32) * 3
-        answer.append(sampler.choose(logits, len(answer)).token)
-    return tokenizer.decode(answer)
-
-
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_every_answer_is_json_that_is_valid_under_the_schema(tokenizer: Tokenizer, schema: dict[str, object]) -> None:
     for seed in range(8):
@@ -92,32 +70,6 @@ def test_an_expression_is_matched_from_end_to_end(tokenizer: Tokenizer) -> None:
 def test_a_minimum_of_tokens_does_not_break_a_constraint(tokenizer: Tokenizer) -> None:
     assert babble(tokenizer, Constraint("regex", "abc"), 0, Limits(min_tokens=50)) == "abc"
     assert len(babble(tokenizer, Constraint("regex", "[a-c]*"), 0, Limits(min_tokens=50))) >= 50
-
-
-@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
-def test_required_calls_are_read_back_as_calls_with_valid_arguments(tokenizer: Tokenizer, form: ToolFormat) -> None:
-    tools = {
-        "meet": PERSON,
-        "say": {"properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False},
-    }
-    for only in (None, "say"):
-        constraint = call_of(tools, form, tokenizer, only=only)
-        for seed in range(4):
-            reader = ToolCallReader(form, tools)
-            parts = reader.push(babble(tokenizer, constraint, seed)) + reader.finish()
-            assert parts
-            for part in parts:
-                assert isinstance(part, ToolCall), parts
-                jsonschema.validate(json.loads(part.arguments), tools[part.name])
-            if only is not None:
-                assert [part.name for part in parts] == ["say"]
-
-
-def test_a_tool_that_is_not_offered_cannot_be_required(tokenizer: Tokenizer) -> None:
-    with pytest.raises(RequestError, match="'other'"):
-        call_of({"say": {}}, FORMATS["hermes"], tokenizer, only="other")
-    with pytest.raises(RequestError, match="tools"):
-        call_of({}, FORMATS["hermes"], tokenizer)
 
 
 def generate(fast: Engine, tokenizer: Tokenizer, sampling: Sampling, constraint: Constraint | None) -> Generation:

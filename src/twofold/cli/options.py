@@ -6,9 +6,10 @@ from typing import Annotated, get_args
 import typer
 
 from twofold.config import Settings, read_settings
-from twofold.engine.constraint import Constraint, Kind
+from twofold.engine.constraint import TEXT_LIMIT_BYTES, Constraint, Kind
 from twofold.errors import ConfigurationError, RequestError
 from twofold.store.catalogue import BY_NAME
+from twofold.units import bytes_text
 
 DEFAULT_MODEL = next(iter(BY_NAME))
 
@@ -112,9 +113,14 @@ def constraint(schema: Path | None, grammar: Path | None, regex: str | None) -> 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(TEXT_LIMIT_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}); name a file") from error
+    if len(data) > TEXT_LIMIT_BYTES:
+        raise RequestError(f"{path} is longer than {bytes_text(TEXT_LIMIT_BYTES)}; shorten it")
+    try:
+        return data.decode()
     except UnicodeDecodeError as error:
         raise RequestError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
 

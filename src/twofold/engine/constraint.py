@@ -4,10 +4,14 @@ from typing import Literal
 
 import msgspec
 
+from twofold.units import KIB
+
 Kind = Literal["json_object", "json_schema", "grammar", "regex"]
 
 # Between two elements of JSON, at most so much: a small model can go on with blanks for ever.
 WHITESPACE = r"[ \t\r\n]{0,40}"
+
+TEXT_LIMIT_BYTES = 256 * KIB
 
 
 class Constraint(msgspec.Struct, frozen=True):
