@@ -69,6 +69,7 @@ def test_an_expression_is_matched_from_end_to_end(tokenizer: Tokenizer) -> None:
 
 def test_a_minimum_of_tokens_does_not_break_a_constraint(tokenizer: Tokenizer) -> None:
     assert babble(tokenizer, Constraint("regex", "abc"), 0, Limits(min_tokens=50)) == "abc"
+    assert babble(tokenizer, Constraint("regex", ""), 0, Limits(min_tokens=50)) == ""
     assert len(babble(tokenizer, Constraint("regex", "[a-c]*"), 0, Limits(min_tokens=50))) >= 50
 
 

@@ -72,13 +72,15 @@ LIMITS = st.sampled_from([Limits(), Limits(min_tokens=4), Limits(min_tokens=6, s
 
 
 @settings(max_examples=60, deadline=None)
-@given(sampling=PENALTIES, limits=LIMITS, seed=st.integers(0, 1 << 30))
+@given(sampling=PENALTIES, limits=LIMITS, seed=st.integers(0, 1 << 30), shift=st.sampled_from([0.0, -12.0]))
 def test_bias_penalties_and_minimum_come_before_the_choice_in_this_order(
-    tokenizer: Tokenizer, sampling: Sampling, limits: Limits, seed: int
+    tokenizer: Tokenizer, sampling: Sampling, limits: Limits, seed: int, shift: float
 ) -> None:
     prompt, answer = (5, 6, 7, 7), []  # type: tuple[int, ...], list[int]
     sampler = Sampler(request(sampling, limits, prompt=prompt), tokenizer, VOCABULARY)
-    logits = logits_of(seed) + np.float32(3) * (np.arange(VOCABULARY) % 5 == 2)  # few tokens lead, so that they repeat
+    logits = (
+        logits_of(seed) + np.float32(shift) + np.float32(3) * (np.arange(VOCABULARY) % 5 == 2)
+    )  # few tokens lead, so that they repeat
     for step in range(8):
         wanted = sample(adjusted(logits, sampling, limits, prompt, answer), sampling, 4 + step)
         assert sampler.choose(logits, 4 + step) == Chosen(wanted)
