@@ -209,6 +209,28 @@ static void say_exponential(void) {
   free(x), free(y);
 }
 
+static void say_choice(void) {
+  enum { WIDTH = 1003, TIMES = 50 };
+  static const struct choice ways[] = {{WIDTH, 0, 1.0, 0, 0, 0.75f, 0}, {WIDTH, 0, 0.9, 0, 0, 1.25f, 0}, {WIDTH, 40, 1.0, 0, 0, 1.0f, 0},
+                                       {WIDTH, 0, 1.0, 0.05, 0, 1.0f, 0}, {WIDTH, 100, 0.75, 0.01, 0, 2.0f, 0}};
+  float *x = room(WIDTH * 4), *w = room((WIDTH + 16) * 4);
+  int32_t *ids = room(WIDTH * 4);
+  uint64_t hash = EMPTY;
+  begin("choice");
+  numbers(x, WIDTH, 0x1p-12f);
+  x[500] = 8.5f; /* the largest */
+  for (int i = 0; i < TIMES; i++) {
+    struct choice c = ways[i % 5];
+    c.uniform = (double)draw() * 0x1p-32, c.most = x[500];
+    const int64_t token = tf_choose(level, &c, x, w, ids);
+    hash = hashed(hash, &token, sizeof token);
+  }
+  say("choice", hash);
+  const double all = tf_log_partition(level, x, WIDTH, x[500], w);
+  say("log_partition", hashed(EMPTY, &all, sizeof all));
+  free(x), free(w), free(ids);
+}
+
 /* a layer's end and the next one's beginning, planes as in a model, and the whole rows hashed */
 static void linear_step(struct program *p, int32_t format, int fine, const struct value *x, const struct value *out) {
   struct value *whole = scratch(x->width);
@@ -337,6 +359,7 @@ int main(void) {
     for (int i = 0; i < KINDS; i++) for (int fine = 0; fine <= (kinds[i].block > 1); fine++) say_linear(&kinds[i], fine);
     say_rows();
     say_exponential();
+    say_choice();
     say_segment();
     say_context();
   }

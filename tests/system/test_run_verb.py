@@ -1,6 +1,7 @@
 """`twofold run` when all is well: what it prints, where, and when it stops."""
 
 import hashlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -132,3 +133,29 @@ def test_a_run_takes_at_most_1_6_times_the_memory_of_the_file(smollm2_path: Path
     with start(*arguments, command=(sys.executable, "-c", OWN_PEAK)) as running:
         peak = running.finish().text.splitlines()[-1].split()
     assert int(peak[1]) * 1024 <= 1.6 * smollm2_path.stat().st_size
+
+
+def test_an_answer_obeys_the_schema_or_the_expression_that_it_was_given(tiny: Path, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "array", "items": {"enum": ["a", 5]}, "minItems": 2, "maxItems": 3}')
+    found = json.loads(answered(tiny, "hello", "--json-schema", schema, *SEEDED, "--max-tokens", "300")["text"])
+    assert 2 <= len(found) <= 3
+    assert set(found) <= {"a", 5}
+    assert re.fullmatch("[xyz]{3}", answered(tiny, "hello", "--regex", "[xyz]{3}", *SEEDED)["text"])
+
+
+def test_log_probabilities_are_told_for_every_token_if_asked_for(tiny: Path) -> None:
+    found = answered(tiny, "hello", "--max-tokens", "5", "--logprobs", "3")
+    assert [chosen["token"] for chosen in found["logprobs"]] == found["token_ids"]
+    for chosen in found["logprobs"]:
+        assert chosen["top"][0] == [chosen["token"], chosen["logprob"]]  # the likeliest was taken
+        assert len(chosen["top"]) == 3
+    assert "logprobs" not in answered(tiny, "hello", "--max-tokens", "5")
+
+
+def test_penalties_and_a_minimum_change_the_answer(tiny: Path) -> None:
+    plain = answered(tiny, "hello", *SEEDED)["token_ids"]
+    penalties = ("--repetition-penalty", "1.5", "--presence-penalty", "1", "--frequency-penalty", "1")
+    assert len(set(answered(tiny, "hello", *SEEDED, *penalties)["token_ids"])) > len(set(plain))
+    end = answered(tiny, "hello", *SEEDED, "--min-tokens", "50")
+    assert len(end["token_ids"]) > 50

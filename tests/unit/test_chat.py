@@ -14,6 +14,7 @@ from twofold.model.chat import ChatTemplate, Message
 from twofold.model.chat_meter import VALUE_LIMIT, WORK_LIMIT
 from twofold.model.strings import Strings
 from twofold.model.tokenizer import TokenizerData
+from twofold.model.tool_calls import ToolCall, ToolCallReader, format_of
 
 HELLO = [Message("system", "Be brief."), Message("user", "Hi!")]
 CHATML = (
@@ -331,3 +332,66 @@ def nested(depth: int) -> list[Any]:
 def test_variables_that_are_not_plain_data_are_refused(value: object) -> None:
     with pytest.raises(RequestError, match="'v' is not plain data"):
         render("x", v=value)
+
+
+WITH_TOOLS = """
+{%- if tools %}{{ '<|im_start|>system\nTools: ' ~ (tools | tojson) ~ '<|im_end|>\n' }}{% endif %}
+{%- for message in messages %}
+    {%- if message.role == 'tool' %}{{ '<tool_response>' ~ message.content ~ '</tool_response>\n' }}
+    {%- elif message.tool_calls %}
+        {%- for call in message.tool_calls %}
+            {{- '<tool_call>\n{"name": "' ~ call.function.name ~ '", "arguments": ' }}
+            {{- (call.function.arguments | tojson) ~ '}\n</tool_call>\n' }}
+        {%- endfor %}
+    {%- else %}{{ message.role ~ ': ' ~ message.content ~ '\n' }}
+    {%- endif %}
+{%- endfor %}"""
+CALL = ToolCall("add", '{"a": 1, "b": "<é>"}', "call-1")
+
+
+def test_tools_calls_and_their_results_are_written_in_the_models_own_form() -> None:
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
+    messages = [
+        Message("user", "1 + <é>?"),
+        Message("assistant", None, (CALL,)),
+        Message("tool", "2", tool_call_id="call-1", name="add"),
+    ]
+    text = ChatTemplate(WITH_TOOLS).render(messages, tools=tools)
+    assert text.splitlines() == [
+        "<|im_start|>system",
+        'Tools: [{"type": "function", "function": {"name": "add", "parameters": {}}}]<|im_end|>',
+        "user: 1 + <é>?",
+        "<tool_call>",
+        '{"name": "add", "arguments": {"a": 1, "b": "<é>"}}',
+        "</tool_call>",
+        "<tool_response>2</tool_response>",
+    ]
+    reader = ToolCallReader(format_of(WITH_TOOLS), ["add"])
+    written = text[text.index("<tool_call>") : text.index("<tool_response>")]
+    assert reader.push(written) + reader.finish() == [ToolCall(CALL.name, CALL.arguments)]
+
+
+def test_a_message_tells_templates_what_it_has_and_nothing_else() -> None:
+    assert Message("user", "Hi!").given() == {"role": "user", "content": "Hi!"}
+    assert Message("assistant", None, (CALL,), reasoning_content="so").given() == {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": "<é>"}}, "id": "call-1"}
+        ],
+        "reasoning_content": "so",
+    }
+    assert Message("tool", "2", tool_call_id="7", name="add").given() == {
+        "role": "tool",
+        "content": "2",
+        "tool_call_id": "7",
+        "name": "add",
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments", ["", "{", "[1]", "null", '{"a": 1} x', "[" * 100_000, '{"a": ' * 200 + "1" + "}" * 200]
+)
+def test_arguments_that_are_no_object_are_refused_by_the_name_of_their_tool(arguments: str) -> None:
+    with pytest.raises(RequestError, match="'add'"):
+        ChatTemplate(WITH_TOOLS).render([Message("assistant", None, (ToolCall("add", arguments),))])

@@ -47,12 +47,6 @@ def test_text_that_could_begin_a_stop_string_is_held_back_and_released_when_it_d
     assert held.finish("") == "EN"
 
 
-@pytest.mark.parametrize("wrong", [{"max_tokens": 0}, {"max_tokens": -3}, {"stop": ("",)}])
-def test_limits_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(RequestError):
-        Limits(**wrong)  # type: ignore[arg-type]
-
-
 def generate(fast: Engine, path: Path, prompt: list[int], limits: Limits) -> Generation:
     with Checkpoint.open(path) as checkpoint:
         tokenizer = Tokenizer(checkpoint.tokenizer)
@@ -123,3 +117,46 @@ def test_without_a_digest_the_largest_logits_alone_give_the_same_tokens(
         assert found[0] == found[1]
         with pytest.raises(InternalError, match="not hashed"):
             assert made.logits_digest
+
+
+def test_stop_ids_end_the_answer_and_are_not_in_its_text(tiny_path: Path) -> None:
+    with native() as backend, engine(tiny_path, backend) as fast:
+        free = generate(fast, tiny_path, [5, 6, 7], Limits(20, ignore_end=True))
+        stop = free.token_ids[7]
+        stopped = generate(fast, tiny_path, [5, 6, 7], Limits(20, ignore_end=True, stop_ids=(stop,)))
+    assert stopped.token_ids == free.token_ids[: free.token_ids.index(stop) + 1]
+    assert stopped.finish_reason == "stop"
+    with Checkpoint.open(tiny_path) as checkpoint:
+        assert stopped.text == Tokenizer(checkpoint.tokenizer).decode(stopped.token_ids[:-1])
+
+
+def test_nothing_ends_an_answer_before_its_minimum(tiny_path: Path) -> None:
+    with native() as backend, engine(tiny_path, backend) as fast:
+        free = generate(fast, tiny_path, [5, 6, 7], Limits(40, ignore_end=True))
+        first, later = free.text[2:4], free.text[-4:]
+        text = generate(fast, tiny_path, [5, 6, 7], Limits(40, (first, later), ignore_end=True, min_tokens=30)).text
+        ends = tuple(set(free.token_ids))[:60]
+        kept = generate(fast, tiny_path, [5, 6, 7], Limits(40, ignore_end=True, min_tokens=12, stop_ids=ends))
+    assert first in text
+    assert text != free.text
+    assert len(kept.token_ids) > 12
+    assert not set(kept.token_ids[:12]) & set(ends)
+
+
+def test_penalties_count_what_the_session_saw_before_the_prompt(tiny_path: Path) -> None:
+    seen = list(range(3, 200))
+
+    def answer(fast: Engine, tokenizer: Tokenizer, sampling: Sampling) -> set[int]:
+        session = fast.open()
+        fast.feed(session, seen)
+        generation = Generation(fast, session, tokenizer, sampling, Limits(6, ignore_end=True))
+        for _ in generation.run([5]):
+            pass
+        fast.close(session)
+        return set(generation.token_ids)
+
+    with Checkpoint.open(tiny_path) as checkpoint:
+        tokenizer = Tokenizer(checkpoint.tokenizer)
+    with native() as backend, engine(tiny_path, backend) as fast:
+        assert answer(fast, tokenizer, Sampling()) & set(seen)
+        assert not answer(fast, tokenizer, Sampling(repetition_penalty=100)) & set(seen)

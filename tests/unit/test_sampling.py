@@ -80,6 +80,8 @@ def test_random_numbers_are_splitmix64_and_spread_evenly() -> None:
     [
         {"temperature": -1.0}, {"temperature": 1e-50}, {"temperature": float("nan")}, {"temperature": float("inf")},
         {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}, {"min_p": 2.0}, {"top_k": -1}, {"seed": -1}, {"seed": 1 << 64},
+        {"repetition_penalty": 0.0}, {"repetition_penalty": float("inf")}, {"presence_penalty": 2.1},
+        {"frequency_penalty": float("nan")}, {"logit_bias": ((1, 101.0),)}, {"logit_bias": ((1, 1.0), (1, 2.0))},
     ],
 )  # fmt: skip
 def test_a_value_outside_its_range_is_refused_by_name(wrong: dict[str, float]) -> None:

@@ -130,6 +130,12 @@ def test_decoding_leaves_special_tokens_out_if_asked() -> None:
     assert TINY["smollm"].decode(ids, skip_special=False) == f"{START}a{TOOL}{END}"
 
 
+def test_control_tokens_that_part_an_answer_are_shown_in_it() -> None:
+    tiny = tokenizer(tokens=Strings.of([*list(TINY["smollm"].data.tokens)[:263], END, "[TOOL_CALLS]", TOOL, PAD]))
+    assert tiny.special_ids == {263, 264}
+    assert tiny.decode([264, ord("a"), 263]) == "[TOOL_CALLS]a"
+
+
 def test_the_bytes_of_a_byte_token_are_that_byte() -> None:
     assert [TINY["smollm"].token_bytes(i) for i in range(256)] == [bytes([i]) for i in range(256)]
 

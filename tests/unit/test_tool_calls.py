@@ -17,8 +17,9 @@ PIECES = st.lists(
     st.sampled_from(
         [
             ADD, ADD.replace("arguments", "parameters"), f"<tool_call>{ADD}</tool_call>", f"[TOOL_CALLS][{ADD}, {ADD}]",
-            "<tool_call>", "</tool_call>", "<tool", "_call>", "[TOOL_CALLS]", "[TOOL", "<|python_tag|>", "{", "}", "[", "]",
-            '"', "\\", ";", " ", "\n", "x", '{"name": "other", "arguments": {}}', '{"name": "add", "arguments": "{}"}',
+            "<tool_call>", "</tool_call>", "<tool", "_call>", "[TOOL_CALLS]", "[TOOL", "<|python_tag|>", "{", "}",
+            "[", "]", '"', "\\", ";", " ", "\n", "x", '{"name": "other", "arguments": {}}',
+            '{"name": "add", "arguments": "{}"}',
         ]
     ),
     max_size=10,

@@ -34,6 +34,9 @@ def chat(
     top_k: options.TopK = 0,
     min_p: options.MinP = 0.0,
     seed: options.Seed = 0,
+    repetition_penalty: options.RepetitionPenalty = 1.0,
+    presence_penalty: options.PresencePenalty = 0.0,
+    frequency_penalty: options.FrequencyPenalty = 0.0,
     max_tokens: options.MaxTokens = 512,
     stop: options.Stop = None,
     threads: options.Threads = None,
@@ -48,7 +51,8 @@ def chat(
         ),
         split=split,
     )
-    sampling, limits = Sampling(temperature, top_k, top_p, min_p, seed), Limits(max_tokens, tuple(stop or ()))
+    sampling = Sampling(temperature, top_k, top_p, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty)
+    limits = Limits(max_tokens, tuple(stop or ()))
     with (
         show.ShownProgress() as progress,
         open_engine(model, settings, split=split, progress=progress) as ready,

@@ -1,12 +1,15 @@
 """Arguments and options that several verbs share, and what they build."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, get_args
 
 import typer
 
 from twofold.config import Settings, read_settings
-from twofold.errors import ConfigurationError
+from twofold.engine.constraint import TEXT_LIMIT_BYTES, Constraint, Kind
+from twofold.errors import ConfigurationError, RequestError
 from twofold.store.catalogue import BY_NAME
+from twofold.units import bytes_text
 
 DEFAULT_MODEL = next(iter(BY_NAME))
 
@@ -57,6 +60,27 @@ TopP = Annotated[float, typer.Option(help="Sample among the likeliest tokens tha
 TopK = Annotated[int, typer.Option(help="Sample among this many likeliest tokens; 0: all.")]
 MinP = Annotated[float, typer.Option(help="Leave out tokens below this share of the likeliest.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same text.")]
+RepetitionPenalty = Annotated[
+    float, typer.Option(help="Above 1 makes tokens of the prompt and the answer less likely, below 1 more; 1: off.")
+]
+PresencePenalty = Annotated[
+    float, typer.Option(help="Subtracted from the logits of tokens that the answer has; 0: off.")
+]
+FrequencyPenalty = Annotated[float, typer.Option(help="The same, for each time that the answer has them; 0: off.")]
+MinTokens = Annotated[int, typer.Option(help="Do not end before this many tokens.")]
+Schema = Annotated[
+    Path | None, typer.Option("--json-schema", metavar="FILE", help="Answer with JSON that is valid under this schema.")
+]
+Grammar = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Answer with a word of this grammar (llguidance's, like Lark's).")
+]
+RegularExpression = Annotated[
+    str | None, typer.Option("--regex", help="Answer with text that this expression matches from end to end.")
+]
+LogProbs = Annotated[
+    int | None,
+    typer.Option("--logprobs", metavar="N", help="With --json: each token's log-probability, and the N likeliest's."),
+]
 MaxTokens = Annotated[int, typer.Option(help="Stop after this many tokens.")]
 IgnoreEnd = Annotated[bool, typer.Option("--ignore-eos", help="Go on past the model's end token.")]
 Stop = Annotated[list[str] | None, typer.Option(help="Stop at this text; may be given several times.")]
@@ -76,6 +100,35 @@ def placed(settings: Settings, *, split: bool) -> Settings:
             f"{' and '.join(given)} name different places for the weights (flags or settings); give one of them"
         )
     return settings
+
+
+def constraint(schema: Path | None, grammar: Path | None, regex: str | None) -> Constraint | None:
+    """What the answer must look like, if one of these is given.
+
+    ConfigurationError if several are, or for a file that cannot be read; RequestError for one that is not UTF-8 text.
+    """
+    given = {"json_schema": schema, "grammar": grammar, "regex": regex}
+    kinds: list[Kind] = [kind for kind in get_args(Kind) if given.get(kind) is not None]
+    if len(kinds) > 1:
+        raise ConfigurationError("--json-schema, --grammar and --regex exclude each other; give one of them")
+    if not kinds:
+        return None
+    source = given[kinds[0]]
+    return Constraint(kinds[0], _text(source) if isinstance(source, Path) else source or "")
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(TEXT_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror}); name a file") from error
+    if len(data) > TEXT_LIMIT_BYTES:
+        raise RequestError(f"{path} is longer than {bytes_text(TEXT_LIMIT_BYTES)}; shorten it")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
 def multiple(flag: str, value: int, of: int) -> int:

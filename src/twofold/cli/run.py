@@ -14,7 +14,7 @@ from twofold.engine.engine import Session
 from twofold.engine.generate import Generation, Timings
 from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
-from twofold.errors import RequestError
+from twofold.errors import ConfigurationError, RequestError
 from twofold.store.catalogue import BY_NAME
 from twofold.units import MIB, bytes_text
 
@@ -43,7 +43,14 @@ def run(
     top_k: options.TopK = 0,
     min_p: options.MinP = 0.0,
     seed: options.Seed = 0,
+    repetition_penalty: options.RepetitionPenalty = 1.0,
+    presence_penalty: options.PresencePenalty = 0.0,
+    frequency_penalty: options.FrequencyPenalty = 0.0,
+    json_schema: options.Schema = None,
+    grammar: options.Grammar = None,
+    regex: options.RegularExpression = None,
     max_tokens: options.MaxTokens = 512,
+    min_tokens: options.MinTokens = 0,
     stop: options.Stop = None,
     ignore_eos: options.IgnoreEnd = False,
     threads: options.Threads = None,
@@ -51,6 +58,7 @@ def run(
     packed_cache: options.PackedCache = None,
     keep: options.Keep = None,
     json: options.Json = False,
+    logprobs: options.LogProbs = None,
 ) -> None:
     """Answer one prompt. The default model is fetched on first use.
 
@@ -63,8 +71,11 @@ def run(
         ),
         split=split,
     )
-    sampling = Sampling(temperature, top_k, top_p, min_p, seed)
-    limits = Limits(max_tokens, tuple(stop or ()), ignore_eos)
+    sampling = Sampling(temperature, top_k, top_p, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty)
+    limits = Limits(max_tokens, tuple(stop or ()), ignore_eos, min_tokens)
+    constraint = options.constraint(json_schema, grammar, regex)
+    if logprobs is not None and not json:
+        raise ConfigurationError("--logprobs are told with --json; give both")
     named, text = chosen(model, prompt, remote=remote(settings))
     with (
         show.ShownProgress(quiet=json) as progress,
@@ -73,7 +84,16 @@ def run(
         progress.finish()
 
         def answer(session: Session, ids: list[int]) -> Generation:
-            generation = Generation(ready.engine, session, ready.tokenizer, sampling, limits, hashed=json)
+            generation = Generation(
+                ready.engine,
+                session,
+                ready.tokenizer,
+                sampling,
+                limits,
+                logprobs=logprobs,
+                constraint=constraint,
+                hashed=json,
+            )
             if json:
                 _print_json(ready, generation, ids)
             else:
@@ -179,4 +199,5 @@ def _print_json(ready: Ready, generation: Generation, ids: list[int]) -> None:
             "prompt_token_ids": ids,
             "timings": generation.timings,
         }
+        | ({} if generation.logprobs is None else {"logprobs": generation.chosen})
     )

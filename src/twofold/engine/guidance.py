@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
-from twofold.engine.constraint import WHITESPACE, Constraint
-from twofold.engine.vetting import TEXT_LIMIT_BYTES, vet
+from twofold.engine.constraint import TEXT_LIMIT_BYTES, WHITESPACE, Constraint
+from twofold.engine.vetting import vet
 from twofold.errors import RequestError, one_line
 from twofold.model.tokenizer import Tokenizer
 from twofold.units import KIB

@@ -95,7 +95,7 @@ class Sampler:
             ids = self._seen.ids
             adjusted[ids] = penalised(adjusted[ids], self._seen.counts, self._sampling)
         if self._matcher is not None:
-            adjusted[~self._matcher.allowed()] = NEVER
+            np.copyto(adjusted, NEVER, where=~self._matcher.allowed())
         if young:
             ends = adjusted[self._ends]
             adjusted[self._ends] = NEVER

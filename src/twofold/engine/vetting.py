@@ -11,9 +11,8 @@ import sys
 
 from twofold.engine.constraint import Constraint
 from twofold.errors import DeviceError, RequestError, one_line
-from twofold.units import GIB, KIB, Seconds
+from twofold.units import GIB, Seconds
 
-TEXT_LIMIT_BYTES = 256 * KIB
 CPU_LIMIT = 2  # seconds
 MEMORY_LIMIT_BYTES = GIB
 PATIENCE = Seconds(30.0)  # on a machine that is busy with other work

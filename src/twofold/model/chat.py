@@ -58,11 +58,12 @@ def _given_call(call: ToolCall) -> dict[str, Any]:
     try:
         arguments = msgspec.json.decode(call.arguments, type=dict[str, Any])
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        arguments = None
+    if arguments is None or not _is_plain(arguments):
         raise RequestError(
-            f"the arguments of a call of {one_line(call.name)[:60]!r} are not a JSON object; give them as one"
-        ) from None
-    if not _is_plain(arguments):
-        raise RequestError(f"the arguments of a call are nested deeper than {_NESTING_LIMIT}; make them flatter")
+            f"the arguments of a call of {one_line(call.name)[:60]!r} are not a JSON object "
+            f"at most {_NESTING_LIMIT} deep; give them as one"
+        )
     given = {"type": "function", "function": {"name": call.name, "arguments": arguments}}
     return given | ({"id": call.id} if call.id else {})
 
