@@ -4,6 +4,7 @@ import hashlib
 import io
 import struct
 import tracemalloc
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -35,7 +36,7 @@ def test_a_file_is_read_as_it_was_written_and_as_long_as_was_said() -> None:
     assert len(FILE) == file_bytes(HEAD)
 
 
-def test_the_bytes_of_a_file_are_those_of_the_format(tmp_path: object) -> None:
+def test_the_bytes_of_a_file_are_those_of_the_format() -> None:
     encoded = msgspec.msgpack.encode(HEAD)
     tokens = b"".join(struct.pack("<I", token) for token in TOKENS)
     body = b"2FOLDCTX" + struct.pack("<II", 1, len(encoded)) + encoded + tokens + b"".join(pages_of(HEAD))
@@ -114,17 +115,24 @@ def test_a_head_that_lacks_something_is_refused() -> None:
             read(with_head({key: value for key, value in BUILT.items() if key != name}))
 
 
-def test_no_memory_is_taken_for_what_the_file_does_not_have() -> None:
+def test_fewer_tokens_than_positions_are_refused() -> None:
+    with pytest.raises(ContextError, match="fewer tokens than positions"):
+        read(written(msgspec.structs.replace(HEAD, tokens=64)))
+
+
+def test_no_memory_is_taken_for_what_the_file_does_not_have(tmp_path: Path) -> None:
     huge = msgspec.structs.replace(HEAD, length=1 << 31, tokens=1 << 31, layers=(LayerShape(1 << 16, 1 << 16),) * 4096)
-    files = [with_head(huge), FILE[:12] + b"\xff" * 4 + FILE[16:], FILE[:12] + struct.pack("<I", 16 << 20) + FILE[16:]]
-    tracemalloc.start()
-    try:
-        for data in files:
-            with pytest.raises(ContextError):
-                read(data)
-        assert tracemalloc.get_traced_memory()[1] < 4 << 20
-    finally:
-        tracemalloc.stop()
+    long_heads = (FILE[:12] + struct.pack("<I", count) + FILE[16:] for count in (0xFFFFFFFF, 16 << 20))
+    for data in (with_head(huge), *long_heads):
+        (tmp_path / "file").write_bytes(data)
+        with (tmp_path / "file").open("rb") as file:
+            tracemalloc.start()
+            try:
+                with pytest.raises(ContextError):
+                    ContextFile(file, len(data), "it")
+                assert tracemalloc.get_traced_memory()[1] < 4 << 20
+            finally:
+                tracemalloc.stop()
 
 
 def test_another_version_is_refused_as_such() -> None:
