@@ -90,8 +90,8 @@ def cases(level: str) -> Iterator[tuple[str, float]]:
             )
         product.memory.close()
     heads = grouped_heads(POSITIONS, layers=1, heads=2, kv_heads=1)
-    memory, planes = remembered(heads, backend, POSITIONS)
-    steps = counted(lambda: memory.attend(0, planes, 1), backend.functions, "context")
+    memory, placed = remembered(heads, backend, POSITIONS)
+    steps = counted(lambda: placed.attend(0, 1), backend.functions, "context")
     multiplications = 2 * POSITIONS * heads.layers[0].heads * heads.layers[0].head_dim
     yield f"{level}, attention, {POSITIONS} positions", steps / multiplications
     memory.shutdown()

@@ -25,7 +25,7 @@ def main() -> None:
         for line in sys.stdin:
             seconds = float(line)
             session = engine.open()
-            start, cpu, calls = time.monotonic(), time.process_time(), engine.weights.calls
+            start, cpu, calls = time.monotonic(), time.process_time(), engine.weights.spent.calls
             tokens = [int(engine.feed(session, some_tokens(PROMPT, engine.manifest.vocabulary)).argmax())]
             at_half = None
             while (now := time.monotonic()) < start + seconds:
@@ -37,7 +37,7 @@ def main() -> None:
             assert at_half
             rate = (len(tokens) - at_half[0]) / (now - at_half[1])
             engine.close(session)
-            cpu_us = 1e6 * (time.process_time() - cpu) / (engine.weights.calls - calls)
+            cpu_us = 1e6 * (time.process_time() - cpu) / (engine.weights.spent.calls - calls)
             print(json.dumps({"tokens_per_second": rate, "first": tokens[:64], "cpu_us_a_call": cpu_us}), flush=True)
 
 

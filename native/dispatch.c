@@ -74,3 +74,10 @@ EXPORT int64_t tf_multiply(struct pool *pool, const struct level *level, int64_t
   return call.done[0];
 }
 EXPORT void tf_exponential(const struct level *level, const float *x, int64_t width, float *y) { level->exponential(x, width, y); }
+EXPORT double tf_log_partition(const struct level *level, const float *x, int64_t width, float most, float *w) {
+  return level->log_partition(x, width, most, w);
+}
+EXPORT int64_t tf_choose(const struct level *level, const struct choice *c, const float *x, float *w, int32_t *ids) {
+  return level->choose(c, x, w, ids);
+}
+EXPORT void tf_top(const struct level *level, const float *x, int64_t width, int64_t k, int32_t *ids) { level->top(x, width, k, ids); }

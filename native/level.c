@@ -25,6 +25,7 @@ enum { TILE = 4, BESIDE = 1, GROUP = 4 };
 
 #include "attend.c"
 #include "head.c"
+#include "choose.c"
 #include "limits.c"
 #include "linear.c"
 #include "rows.c"
@@ -40,5 +41,6 @@ const struct level NAME(LEVEL) = {
     .swiglu = swiglu, .geglu = geglu, .add = add, .widen = widen, .narrow = narrow, .linear = linear,
     .rotate_append = rotate_append, .attend = attend, .conclude = conclude, .exponential = exponential,
     .top = top, .gather = gather, .log_sum_exp = log_sum_exp,
+    .log_partition = log_partition, .choose = choose,
     .read_all = read_all, .multiply = multiply,
 };

@@ -52,6 +52,18 @@ INLINE f32v max_of(f32v a, f32v b) { return (f32v)_mm256_max_ps((__m256)a, (__m2
 #else
 INLINE f32v max_of(f32v a, f32v b) { return pick(a > b, a, b); }
 #endif
+/* whether any lane of a mask is set */
+#if defined(__x86_64__) && LANES == 16
+INLINE int any_of(i32v mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0; }
+#elif defined(__x86_64__) && LANES == 8
+INLINE int any_of(i32v mask) { return _mm256_movemask_epi8((__m256i)mask) != 0; }
+#else
+INLINE int any_of(i32v mask) {
+  int32_t found = 0;
+  for (int lane = 0; lane < LANES; lane++) found |= mask[lane];
+  return found != 0;
+}
+#endif
 INLINE f32v abs_of(f32v a) { return (f32v)((i32v)a & 0x7fffffff); }
 INLINE f32v to_float(i32v a) { return __builtin_convertvector(a, f32v); }
 

@@ -94,6 +94,13 @@ struct run {
   float *state, *kept;
 };
 
+/* How to choose a token from a row of logits (choose.c). */
+struct choice {
+  int64_t width, top_k; /* 0: all */
+  double top_p, min_p, uniform;
+  float temperature, most; /* most: the largest logit */
+};
+
 struct level {
   const char *name;
   int64_t tile;  /* most rows of a tile */
@@ -118,6 +125,8 @@ struct level {
   void (*top)(const float *x, int64_t width, int64_t k, int32_t *ids);
   void (*gather)(const float *x, int64_t width, const int32_t *ids, int64_t k, float *y);
   void (*log_sum_exp)(const float *x, int64_t width, float *y);
+  double (*log_partition)(const float *x, int64_t width, float most, float *w);
+  int64_t (*choose)(const struct choice *c, const float *x, float *w, int32_t *ids);
   int64_t (*read_all)(const char *data, int64_t bytes);
   int64_t (*multiply)(int64_t rounds, const int8_t *x);
 };
@@ -183,3 +192,6 @@ int32_t tf_pack(struct pool *pool, int32_t format, const void *source, int64_t r
 const char *tf_level_name(int i);
 const struct level *tf_level(const char *name);
 void tf_exponential(const struct level *level, const float *x, int64_t width, float *y);
+double tf_log_partition(const struct level *level, const float *x, int64_t width, float most, float *w);
+int64_t tf_choose(const struct level *level, const struct choice *c, const float *x, float *w, int32_t *ids);
+void tf_top(const struct level *level, const float *x, int64_t width, int64_t k, int32_t *ids);

@@ -5,6 +5,7 @@
     ├── RequestError          this request cannot be served as it was asked               exit 2
     │   └── ContextError      a kept context is damaged, in use, or of another model      exit 2
     │       └── NoContext     none is kept under that name                                exit 2
+    ├── Overloaded            it could be, but others wait already; not now               exit 75
     ├── ModelError            the model file is damaged, unknown or not supported         exit 3
     │   └── DownloadError     a model could not be fetched, or is not what was pinned     exit 3
     ├── LinkError             the other side of a link                                    exit 4
@@ -47,6 +48,16 @@ class ContextError(RequestError):
 
 class NoContext(ContextError):  # noqa: N818
     """No context is kept under that name."""
+
+
+class Overloaded(TwofoldError):  # noqa: N818
+    """More is asked than can be served now; after `retry_after_seconds` there should be room."""
+
+    exit_code = 75
+
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class ModelError(TwofoldError):

@@ -74,13 +74,14 @@ class Session:
         memory = np.full((5, page_layout(self.manifest)[1]), 0x7C, np.uint8)  # NaN wherever nothing was written
         kernels = backend.context(self.manifest, PagePool(memory), 64)
         rows, table = Rows(Layout(self.manifest)), np.array(self.pages, np.int32)
+        placed = kernels.placed(rows)
         found, at, turn = [], 0, 0
         while at < LENGTH:
             count = min(steps[turn % len(steps)], LENGTH - at)
-            kernels.place(range(at, at + count), [table] * count)
+            placed.place(range(at, at + count), [table] * count)
             for name, values in self.planes.items():
                 rows[name][:count] = values[at : at + count]
-            kernels.attend(0, rows, count)
+            placed.attend(0, count)
             found.append(rows["attended"][:count].copy())
             at, turn = at + count, turn + 1
         kernels.close()
@@ -113,7 +114,7 @@ class Cramped(Native):
 
     def context(self, manifest: Manifest, pool: PagePool, rows: int):  # type: ignore[no-untyped-def]
         kernels = super().context(manifest, pool, rows)
-        kernels._scratch_floats = kernels._scratch_needed(0)
+        kernels.scratch_floats = kernels._scratch_needed(0)
         return kernels
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from twofold.config import Settings
 from twofold.engine.assemble import Ready, open_engine
-from twofold.engine.generate import Generation, Limits
+from twofold.engine.generate import Generation
+from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
 from twofold.model.chat import ChatTemplate, Message
 from twofold.processor.spawn import SpawnedWeights, weights_command

@@ -30,12 +30,13 @@ class Troubled(WeightMemory):
 
     slow = 0.0
     broken = False
+    out_of_order = False  # every call fails
 
     def work(self, segment: int, rows: Rows, count: int) -> Nanoseconds:
         """As ever, after the trouble."""
         slow, self.slow = self.slow, 0.0
         threading.Event().wait(slow)
-        if self.broken:
+        if self.broken or self.out_of_order:
             self.broken = False
             raise ModelError("broken for once")
         return super().work(segment, rows, count)
@@ -68,14 +69,14 @@ def served(weights: WeightMemory, url: str) -> Iterator[WeightProcessor]:
 
 
 @contextlib.contextmanager
-def engine_at(url: str, backend: Native, wait: float = 0.0) -> Iterator[Engine]:
+def engine_at(url: str, backend: Native, wait: float = 0.0, lanes: int | None = None) -> Iterator[Engine]:
     def connect(address: str, deadline: Seconds) -> link.Connection:
         return link.connect(address, deadline=deadline)
 
     with Attachments(connect, [Entry(url)]) as attachments:
-        context = ContextMemory(attachments.manifest, backend)
+        context = ContextMemory(attachments.manifest, backend, positions=1024)
         caller = Caller(attachments, wait=Seconds(wait))
-        yield Engine(caller, context)
+        yield Engine(caller, context, lanes=lanes)
         caller.close()
         context.pages.check()
         context.shutdown()
@@ -84,7 +85,7 @@ def engine_at(url: str, backend: Native, wait: float = 0.0) -> Iterator[Engine]:
 @pytest.fixture(params=["shm", "tcp"])
 def walking(request: pytest.FixtureRequest, weights: Troubled, backend: Native, tmp_path: Path) -> Iterator[Engine]:
     url = f"shm://{tmp_path}/{secrets.token_hex(4)}" if request.param == "shm" else "tcp://127.0.0.1:0"
-    with served(weights, url) as processor, engine_at(processor.urls[0], backend) as made:
+    with served(weights, url) as processor, engine_at(processor.urls[0], backend, lanes=1) as made:
         yield made
 
 
@@ -99,13 +100,13 @@ def test_the_walk_gives_the_bits_of_the_loop_and_counts_the_same_calls(
 ) -> None:
     tokens = some_tokens(40, walking.manifest.vocabulary)
     for chunk in (1, 7, 32):
-        before = walking.weights.calls
+        before = walking.weights.spent.calls
         assert np.array_equal(all_logits(walking, tokens, chunk), expected)
         steps = -(-len(tokens) // chunk)
-        assert walking.weights.calls - before == steps * (len(walking.manifest.layers) + 1)
-    assert walking.weights.ports(len(walking.manifest.layers)) is not None
+        assert walking.weights.spent.calls - before == steps * (len(walking.manifest.layers) + 1)
+    assert walking.weights.ports(range(len(walking.manifest.layers) + 1)) is not None
     assert walking.context_ns > 0
-    assert walking.weights.weights_ns > 0
+    assert walking.weights.spent.weights_ns > 0
 
 
 def test_a_slow_call_on_the_way_is_waited_for(walking: Engine, weights: Troubled, expected: Bits) -> None:

@@ -9,7 +9,8 @@ from command import Running, start
 
 from twofold.config import Settings
 from twofold.engine.assemble import Ready, open_engine
-from twofold.engine.generate import Generation, Limits
+from twofold.engine.generate import Generation
+from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
 
 PROMPT = "Why is the sky blue?"

@@ -42,11 +42,16 @@ def caller(attachments: Attachments, *, wait: float = LONG, deadline: float = LO
     return made
 
 
+def call(made: Caller, segment: int) -> None:
+    made.begin(segment, 2)
+    made.finish()
+
+
 def right(made: Caller) -> bool:
     """Whether both segments give what they must."""
-    made(0, 2)
+    call(made, 0)
     doubled = np.array_equal(made.rows["carry"][:2, 0], np.array([42, -6], np.float32))
-    made(1, 2)
+    call(made, 1)
     return doubled and made.rows["logits"][0, 0] == 42 * MANIFEST.cuts[0].gives[0].width
 
 
@@ -57,7 +62,7 @@ def test_a_call_that_fails_is_answered_by_another_replica(
     made = caller(attachments)
     fleet["a"].faults.append(lambda: kind("broken"))
     assert right(made)
-    assert (made.failovers, made.calls) == (1, 2)
+    assert (made.spent.failovers, made.spent.calls) == (1, 2)
     assert 0 in fleet["b"].calls
     assert len({lent for attachment in attachments._attached.values() for lent in attachment._lent}) == len(made._own)
 
@@ -68,7 +73,7 @@ def test_a_call_whose_replica_is_killed_in_flight_is_answered_by_another(
     made = caller(attachments)
     fleet["a"].stopped.set()
     attachments.usual.add(0, 2, 10.0)  # so that patience does not end first
-    made.begin(made.rows, 0, 2)
+    made.begin(0, 2)
     fleet["a"].kill()
     made.finish()
     assert fleet["b"].calls == [0]
@@ -90,7 +95,7 @@ def test_a_stopped_replica_costs_the_least_patience_once(fleet: Fleet, attachmen
     rest = time.monotonic() - start
     assert 0.05 <= first < 0.25
     assert rest < 0.05
-    assert made.failovers == 1
+    assert made.spent.failovers == 1
 
 
 def test_what_a_replica_answers_about_the_call_itself_is_raised_and_the_lane_goes_on(
@@ -99,9 +104,9 @@ def test_what_a_replica_answers_about_the_call_itself_is_raised_and_the_lane_goe
     made = caller(attachments)
     fleet["a"].faults.append(lambda: ModelError("the toy is broken"))
     with pytest.raises(ModelError):
-        made(0, 2)
+        call(made, 0)
     assert right(made)
-    assert (made.failovers, fleet["b"].calls) == (0, [])
+    assert (made.spent.failovers, fleet["b"].calls) == (0, [])
     assert not any(attachment.in_flight for attachment in attachments._attached.values())
 
 
@@ -138,7 +143,7 @@ def test_with_nobody_left_a_call_ends_in_time_and_says_who_was_tried(fleet: Flee
         fleet[url].kill()
     start = time.monotonic()
     with pytest.raises(Unreachable, match=r"segment 1 of toy was not answered within 0.2 s: .*processor 1 at a went"):
-        made(1, 2)
+        call(made, 1)
     assert time.monotonic() - start < 1
     assert np.array_equal(made.rows["carry"], before)
     for url in ("a", "b"):
@@ -152,7 +157,7 @@ def test_a_replica_whose_every_call_fails_is_not_called_without_pause() -> None:
     with fleet.attached() as attachments:
         fleet["a"].faults += [lambda: FrameError("damaged")] * 1000
         with pytest.raises(Unreachable, match="damaged"):
-            caller(attachments, wait=0.3)(0, 2)
+            call(caller(attachments, wait=0.3), 0)
         assert 985 < len(fleet["a"].faults) < 999
 
 
@@ -171,7 +176,7 @@ def test_the_only_replica_has_the_whole_deadline() -> None:
         fleet["a"].stopped.set()
         start = time.monotonic()
         with pytest.raises(Unreachable, match="in time"):
-            made(0, 2)
+            call(made, 0)
         assert 0.3 <= time.monotonic() - start < 1
 
 
@@ -181,7 +186,7 @@ def test_a_draining_replica_is_left_between_two_calls(fleet: Fleet, attachments:
     attachments.list([Entry("a", drain=True), Entry("b")])
     assert right(made)
     assert (fleet["a"].calls, fleet["b"].calls) == ([0, 1], [0, 1])
-    assert made.failovers == 0
+    assert made.spent.failovers == 0
 
 
 def test_a_replica_taken_off_the_list_with_a_call_in_flight_loses_nothing(
@@ -190,7 +195,7 @@ def test_a_replica_taken_off_the_list_with_a_call_in_flight_loses_nothing(
     made = caller(attachments)
     fleet["a"].stopped.set()
     attachments.usual.add(0, 2, 10.0)
-    made.begin(made.rows, 0, 2)
+    made.begin(0, 2)
     attachments.list([Entry("b")])
     made.finish()
     assert made.rows["carry"][0, 0] == 42
@@ -202,8 +207,8 @@ def test_a_replica_taken_off_the_list_with_a_call_in_flight_loses_nothing(
 
 def test_lanes_at_once_share_the_replicas(fleet: Fleet, attachments: Attachments) -> None:
     one, two = caller(attachments), caller(attachments)
-    one.begin(one.rows, 0, 2)
-    two.begin(two.rows, 0, 2)
+    one.begin(0, 2)
+    two.begin(0, 2)
     one.finish()
     two.finish()
     assert (fleet["a"].calls, fleet["b"].calls) == ([0], [0])
@@ -213,9 +218,9 @@ def test_a_lane_makes_one_call_at_a_time(attachments: Attachments) -> None:
     made = caller(attachments)
     with pytest.raises(InternalError):
         made.finish()
-    made.begin(made.rows, 0, 2)
+    made.begin(0, 2)
     with pytest.raises(InternalError):
-        made.begin(made.rows, 0, 2)
+        made.begin(0, 2)
     made.finish()
     assert right(made)
 
@@ -232,8 +237,8 @@ def test_an_interrupted_wait_leaves_the_lane_usable(
     with monkeypatch.context() as patch:
         patch.setattr("toy_replicas.ToyConnection.finish", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            made(0, 2)
+            call(made, 0)
     assert right(made)
-    assert made.failovers == 0
+    assert made.spent.failovers == 0
     made.close()
     assert not any(attachment._lent for attachment in attachments._attached.values())

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twofold.engine.engine import Engine
-from twofold.engine.generate import Generation, HeldText, Limits
+from twofold.engine.generate import Generation, HeldText
+from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
 from twofold.errors import RequestError
 from twofold.model.checkpoint import Checkpoint

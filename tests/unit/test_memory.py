@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engines import engine, some_tokens
+from engines import Bits, engine, some_tokens
 
 from twofold.engine.assemble import attached_to
 from twofold.engine.caller import Caller
 from twofold.engine.engine import Engine, Session
 from twofold.errors import ConfigurationError, ProcessorLost, RequestError, Unreachable
 from twofold.kernels.reference import Reference
-from twofold.memory.context import ContextMemory
+from twofold.memory.context import ContextMemory, Run
 from twofold.memory.weight import WeightMemory
 from twofold.model.checkpoint import Checkpoint
 from twofold.model.segment import TOP_WIDTH
@@ -108,13 +108,13 @@ def test_a_session_may_not_pass_the_context_length_nor_the_pool(tiny_path: Path)
     with engine(tiny_path) as fast:
         session = fast.open()
         with pytest.raises(RequestError, match="context of 256"):
-            fast.context.place([(session.number, 257)])
+            fast.context.place(fast.context.placed(fast.weights.rows), [Run(session.number, 200, 57)])
         assert fast.context.pages.free_pages == 4
     memory = weights_of(tiny_path)
     small = ContextMemory(memory.manifest, Reference(), positions=100)
     assert small.pages.pages == 2
     with pytest.raises(RequestError, match="context memory is full"):
-        small.place([(small.open(), 129)])
+        small.place(small.placed(Rows(memory.layout)), [Run(small.open(), 0, 129)])
 
 
 def test_the_engine_refuses_logits_it_cannot_give(tiny_path: Path) -> None:
@@ -123,6 +123,27 @@ def test_the_engine_refuses_logits_it_cannot_give(tiny_path: Path) -> None:
         for wanted in (0, 4, 33):
             with pytest.raises(RequestError):
                 fast.feed(session, [1, 2, 3], wanted=wanted)
+
+
+def test_a_session_cut_inside_a_shared_page_leaves_the_others_as_they_were(tiny_path: Path) -> None:
+    with engine(tiny_path) as fast:
+        tokens = some_tokens(100, fast.manifest.vocabulary)
+        expected = [fed(fast, tokens[:50] + tokens[90:]), fed(fast, tokens)]
+        first, second = fast.open(), fast.open()
+        fast.feed(first, tokens[:64])
+        fast.context.pages.adopt(second.number, fast.context.pages[first.number].pages)
+        second.tokens += tokens[:64]
+        fast.rewind(second, 50)
+        assert np.array_equal(fast.feed(second, tokens[90:]).view(np.uint32), expected[0])
+        assert np.array_equal(fast.feed(first, tokens[64:]).view(np.uint32), expected[1])
+
+
+def fed(fast: Engine, tokens: list[int]) -> Bits:
+    """Logits of the last token, by a session that ends."""
+    session = fast.open()
+    logits = fast.feed(session, tokens).copy().view(np.uint32)
+    fast.close(session)
+    return logits
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 120])

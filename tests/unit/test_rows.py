@@ -23,12 +23,12 @@ def test_planes_are_aligned_and_do_not_overlap(rows: Rows) -> None:
         assert (array.view(np.uint8) == number).all()
 
 
-def test_keep_moves_the_last_rows_to_the_front(rows: Rows) -> None:
+def test_keep_moves_the_wanted_rows_to_the_front(rows: Rows) -> None:
     last = len(rows.layout.cuts) - 1
     rows["carry"][:5] = np.arange(5)[:, None]
     rows["attended"][:5] = np.arange(5)[:, None]
-    rows.keep(last, 2, 5)
-    assert rows["carry"][:3, 0].tolist() == rows["attended"][:3, -1].tolist() == [2, 3, 4]
+    rows.keep(last, [0, 2, 4])
+    assert rows["carry"][:3, 0].tolist() == rows["attended"][:3, -1].tolist() == [0, 2, 4]
 
 
 def test_rows_over_given_memory_share_it(rows: Rows) -> None:

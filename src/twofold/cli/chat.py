@@ -13,8 +13,9 @@ from twofold.cli.run import PROMPT_BYTES, summary
 from twofold.config import read_settings
 from twofold.engine.assemble import Ready, open_engine
 from twofold.engine.engine import Session
-from twofold.engine.generate import Generation, Limits
+from twofold.engine.generate import Generation
 from twofold.engine.kept import Keeper, unseen
+from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
 from twofold.errors import ContextError, RequestError
 from twofold.model.chat import ChatTemplate, Message

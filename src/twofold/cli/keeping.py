@@ -33,7 +33,7 @@ def messages(keeper: Keeper) -> list[Message]:
 
 def keep(keeper: Keeper, said: Sequence[Message]) -> None:
     """Keep the conversation as it is now. Errors as `Keeper.keep`."""
-    keeper.turns = [Turn(message.role, message.content) for message in said]
+    keeper.turns = [Turn(message.role, message.content or "") for message in said]
     keeper.keep()
 
 

@@ -11,7 +11,8 @@ from twofold.cli import options, show
 from twofold.config import read_settings
 from twofold.engine.assemble import Ready, open_engine, remote
 from twofold.engine.engine import Session
-from twofold.engine.generate import Generation, Limits, Timings
+from twofold.engine.generate import Generation, Timings
+from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
 from twofold.errors import RequestError
 from twofold.store.catalogue import BY_NAME

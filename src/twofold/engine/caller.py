@@ -13,6 +13,7 @@ A call that fails leaves the rows as they were, so making it again elsewhere cha
 import ctypes
 import random
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from twofold.engine.attach import Attachments
@@ -29,10 +30,25 @@ LOST = (ProcessorLost, DeadlinePassed, FrameError)  # what a call can be made ag
 
 
 @dataclass(slots=True)
+class Spent:
+    """Where the time of calls went, over all lanes of an engine."""
+
+    calls: int = 0
+    weights_ns: int = 0  # time the weight memories say they worked
+    link_ns: int = 0  # the rest of the time that a thread was busy with calls or waited for them
+    failovers: int = 0  # times that a call was given up at one replica
+
+    def add(self, calls: int, worked_ns: int, spent_ns: int) -> None:
+        """So many calls kept a thread for `spent_ns`; weight memory worked `worked_ns` on them."""
+        self.calls += calls
+        self.weights_ns += worked_ns
+        self.link_ns += max(0, spent_ns - worked_ns)
+
+
+@dataclass(slots=True)
 class Pending:
     """A call that was begun and is not answered."""
 
-    rows: Rows
     segment: int
     count: int
     sent: float = 0.0  # when it was sent last
@@ -40,56 +56,61 @@ class Pending:
     wrong: tuple[tuple[str, str], ...] = ()  # (address, how it failed), in order
     rounds: int = 0  # how often nobody was left
     expiry: float | None = None  # when to give up, once nobody was left
+    adopted: int | None = None  # what it has come to, if it was begun at a port
 
 
 class Caller:
-    """One lane: a call at a time, over a connection of its own to each replica; adds up where the time went."""
+    """One lane: a call at a time, over a connection of its own to each replica."""
 
     def __init__(
-        self, attachments: Attachments, *, deadline: Seconds = CALL_DEADLINE, wait: Seconds = WAIT_SECONDS
+        self,
+        attachments: Attachments,
+        *,
+        deadline: Seconds = CALL_DEADLINE,
+        wait: Seconds = WAIT_SECONDS,
+        spent: Spent | None = None,
     ) -> None:
-        """`deadline`: the longest one call may take. `wait`: how long to wait for a replica if nobody is left."""
+        """`deadline`: the longest one call may take. `wait`: how long to wait for a replica if nobody is left.
+
+        `spent`: where to add up what calls take; default: a new one.
+        """
         self.attachments = attachments
         self.rows = Rows(attachments.layout)
         self.deadline, self.wait = deadline, wait
-        self.weights_ns = 0  # time the weight memories say they worked
-        self.link_ns = 0  # the rest of the time that was spent in calls
-        self.calls = 0
-        self.failovers = 0  # times that a call was given up at one replica
+        self.spent = spent or Spent()
         self._map: MemoryMap = attachments.map
         self._own: dict[str, Lent] = {}  # a connection to each replica
         self._only: dict[int, Lent] = {}  # of segments that no second replica can be called for
-        self._ports: ctypes.Array[ctypes.c_void_p] | None = None  # of those, in order
+        self._ports: ctypes.Array[ctypes.c_void_p] | None = None  # of those; null for others
         self._pending: Pending | None = None
         self._lent: Lent | None = None
         self._spent_ns = 0
+        self._others: list[Caller] = []
         attachments.enter_lane()
 
-    def __call__(self, segment: int, count: int) -> None:
-        """Run `segment` on the first `count` of the lane's rows."""
-        lent = self._only.get(segment) if self.attachments.map is self._map else None
-        if lent is None or self._pending is not None:
-            self.begin(self.rows, segment, count)
-            self.finish()
-            return
-        start = time.perf_counter_ns()
-        try:
-            worked = lent.connection.call(self.rows, segment, count, self.deadline)
-        except TwofoldError as error:
-            self._again(Pending(self.rows, segment, count, time.monotonic()), lent, error)
-            return
-        self.account(1, worked, time.perf_counter_ns() - start)
+    def another(self) -> "Caller":
+        """One lane more, to the same replicas; it is closed with this one."""
+        self._others.append(Caller(self.attachments, deadline=self.deadline, wait=self.wait, spent=self.spent))
+        return self._others[-1]
 
-    def begin(self, rows: Rows, segment: int, count: int) -> None:
-        """Begin a call; the rows are to be left alone until `finish`. Errors as there."""
+    @property
+    def away(self) -> bool:
+        """Whether weight memory works while this side does other things."""
+        return not all(replica.url.startswith("inproc:") for replica in self.attachments.map.replicas)
+
+    def begin(self, segment: int, count: int) -> None:
+        """Begin a call on the first `count` of the lane's rows, which are to be left alone until `finish`.
+
+        Errors as there.
+        """
         start = time.perf_counter_ns()
         if self._pending is not None:
             raise InternalError("a lane makes one call at a time")
-        pending = self._pending = Pending(rows, segment, count)
+        pending = self._pending = Pending(segment, count)
         try:
             self._send(pending)
         except BaseException:
-            self._abandon()
+            self.abandon()
             raise
         self._spent_ns = time.perf_counter_ns() - start
 
@@ -107,50 +128,42 @@ class Caller:
             while (worked := self._answer(pending)) is None:
                 self._send(pending)
         except BaseException:
-            self._abandon()
+            self.abandon()
             raise
         self._pending = None
-        self.account(1, worked, self._spent_ns + time.perf_counter_ns() - start)
+        self.spent.add(1, worked, self._spent_ns + time.perf_counter_ns() - start)
 
-    def ports(self, segments: int) -> int | None:
-        """Address of the ports that calls of the first so many segments go to; None if they are not known, or many."""
+    def abandon(self) -> None:
+        """Forget the call that was begun, if there is one; a connection that still owes its answer is of no use."""
+        self._pending = None
+        if self._lent is not None:
+            lent, self._lent = self._lent, None
+            self._own.pop(lent.attachment.url, None)
+            self._forget_only()
+            lent.attachment.drop(lent)
+
+    def ports(self, segments: Iterable[int]) -> int | None:
+        """Address of the ports that calls go to, by segment; None if those of `segments` are not known, or are many."""
         if self.attachments.map is not self._map:
             self._reread()
-        if self._ports is None and len(self._only) >= segments:
-            found = [self._only[s].connection.port(self.rows) if s in self._only else None for s in range(segments)]
-            if None not in found:
-                self._ports = (ctypes.c_void_p * segments)(*found)
-        return ctypes.addressof(self._ports) if self._ports is not None else None
+        if self._ports is None:
+            found = {segment: lent.connection.port(self.rows) for segment, lent in self._only.items()}
+            self._ports = (ctypes.c_void_p * len(self.rows.layout.cuts))(
+                *map(found.get, range(len(self.rows.layout.cuts)))
+            )
+        ports = self._ports
+        return ctypes.addressof(ports) if all([ports[segment] for segment in segments]) else None
 
-    def resume(self, segment: int, count: int, what: int) -> None:
-        """A call begun through `ports` came to `what`: wait for its answer, or make it again elsewhere."""
-        lent, start = self._only[segment], time.perf_counter_ns()
-        try:
-            worked = lent.connection.resume(segment, count, self.deadline, what)
-        except TwofoldError as error:
-            self._again(Pending(self.rows, segment, count, time.monotonic()), lent, error)
-            return
-        self.account(1, worked, time.perf_counter_ns() - start)
-
-    def account(self, calls: int, worked_ns: int, spent_ns: int) -> None:
-        """So many calls took `spent_ns`, of which weight memory worked `worked_ns`."""
-        self.weights_ns += worked_ns
-        self.link_ns += max(0, spent_ns - worked_ns)
-        self.calls += calls
-
-    def _again(self, pending: Pending, lent: Lent, error: TwofoldError) -> None:
-        """The only replica failed: go on as for any call."""
-        self._pending, self._lent, self._spent_ns = pending, lent, 0
-        try:
-            self._failed(pending, lent, error)
-            self._send(pending)
-        except BaseException:
-            self._abandon()
-            raise
-        self.finish()
+    def adopt(self, segment: int, count: int, what: int) -> None:
+        """A call that was begun at one of `ports`, and has come to `what`, is for `finish` to wait for."""
+        self._lent, self._spent_ns = self._only[segment], 0
+        self._lent.attachment.in_flight.add(self._lent)
+        self._pending = Pending(segment, count, time.monotonic(), adopted=what)
 
     def close(self) -> None:
-        """Close this lane's connections; a second time is nothing."""
+        """Close the connections of this lane and of those made from it; a second time is nothing."""
+        for other in self._others:
+            other.close()
         for lent in self._own.values():
             lent.attachment.drop(lent)
         self._own.clear()
@@ -164,7 +177,7 @@ class Caller:
             lent.attachment.in_flight.add(lent)
             pending.sent = time.monotonic()
             try:
-                lent.connection.begin(pending.rows, pending.segment, pending.count, patience)
+                lent.connection.begin(self.rows, pending.segment, pending.count, patience)
             except TwofoldError as error:
                 self._failed(pending, lent, error)
             else:
@@ -175,8 +188,12 @@ class Caller:
         lent = self._lent
         if lent is None:
             raise InternalError("a call is pending and nobody was called")
+        what, pending.adopted = pending.adopted, None
         try:
-            worked = lent.connection.finish()
+            if what is None:
+                worked = lent.connection.finish()
+            else:
+                worked = lent.connection.resume(pending.segment, pending.count, self.deadline, what)
         except TwofoldError as error:
             self._failed(pending, lent, error)
             return None
@@ -192,7 +209,7 @@ class Caller:
         lent.attachment.in_flight.discard(lent)
         if not isinstance(error, LOST):
             raise error
-        self.failovers += 1
+        self.spent.failovers += 1
         if isinstance(error, DeadlinePassed):
             self._learn(pending, lent.attachment)
         del self._own[lent.attachment.url]
@@ -209,15 +226,6 @@ class Caller:
         """What the time of a call says of calls like it and of the replica."""
         seconds = time.monotonic() - pending.sent
         attachment.slowness.add(self.attachments.usual.add(pending.segment, pending.count, seconds))
-
-    def _abandon(self) -> None:
-        """Forget the call; a connection that still owes the answer is of no use."""
-        self._pending = None
-        if self._lent is not None:
-            lent, self._lent = self._lent, None
-            self._own.pop(lent.attachment.url, None)
-            self._forget_only()
-            lent.attachment.drop(lent)
 
     def _choose(self, pending: Pending) -> tuple[Lent, Seconds]:
         """A connection to whoever is to be called, and how long to wait for the answer."""
@@ -239,6 +247,7 @@ class Caller:
             if lent is not None:
                 if seen is self._map and len(seen.holders[pending.segment]) == 1:
                     self._only[pending.segment] = lent
+                    self._ports = None
                 return lent, patience
 
     def _forget_only(self) -> None:

@@ -1,4 +1,4 @@
-"""Generating text: sample, feed, repeat; stop at an end token, a stop string, or the limit."""
+"""Generating text: choose, feed, repeat; stop at an end token, a stop string, the constraint's end, or the limit."""
 
 import hashlib
 import time
@@ -7,28 +7,16 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 
+from twofold.engine.constraint import Constraint
 from twofold.engine.engine import Engine, Session
-from twofold.engine.sampling import Sampling, sample
+from twofold.engine.limits import Limits
+from twofold.engine.request import Chosen, Request
+from twofold.engine.sampler import Sampler
+from twofold.engine.sampling import Sampling
 from twofold.errors import RequestError
 from twofold.kernels.arithmetic import F32
+from twofold.model.marks import undecided
 from twofold.model.tokenizer import TextStream, Tokenizer
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """When to stop."""
-
-    max_tokens: int = 512
-    stop: tuple[str, ...] = ()
-    ignore_end: bool = False  # go on past the model's end tokens
-
-    def __post_init__(self) -> None:
-        """Raise RequestError for a limit that makes no sense."""
-        if self.max_tokens < 1:
-            raise RequestError(f"max-tokens is {self.max_tokens}; it must be at least 1")
-        if any(not text for text in self.stop):
-            raise RequestError("a stop string is empty; leave it out instead")
-        if any("\ud800" <= letter <= "\udfff" for text in self.stop for letter in text):
-            raise RequestError("a stop string is not UTF-8 text; give text")
 
 
 class Timings(msgspec.Struct):
@@ -57,27 +45,40 @@ class Timings(msgspec.Struct):
 class Generation:
     """One answer: iterate for its text as it comes; afterwards the attributes tell the rest.
 
-    `token_ids` are all tokens sampled, an end token included; `text` has neither end token nor stop string.
+    `chosen` are all tokens sampled, an end token included; `text` has neither end token nor stop string.
     `logits_digest` is the SHA-256 over the float32 logits (little endian) of every sampled token, in order.
     """
 
     def __init__(
-        self, engine: Engine, session: Session, tokenizer: Tokenizer, sampling: Sampling, limits: Limits
+        self,
+        engine: Engine,
+        session: Session,
+        tokenizer: Tokenizer,
+        sampling: Sampling,
+        limits: Limits,
+        *,
+        logprobs: int | None = None,
+        constraint: Constraint | None = None,
     ) -> None:
         self.engine, self.session, self.tokenizer = engine, session, tokenizer
-        self.sampling, self.limits = sampling, limits
-        self.token_ids: list[int] = []
+        self.sampling, self.limits, self.logprobs, self.constraint = sampling, limits, logprobs, constraint
+        self.chosen: list[Chosen] = []
         self.text = ""
         self.finish_reason: str | None = None
         self.timings = Timings()
         self._interrupted = False
         self._hash = hashlib.sha256()
-        self._spent = (engine.weights.weights_ns, engine.context_ns, engine.weights.link_ns)
+        self._spent = (engine.weights.spent.weights_ns, engine.context_ns, engine.weights.spent.link_ns)
 
     @property
     def logits_digest(self) -> str:
         """SHA-256, hexadecimal, of the logits so far."""
         return self._hash.hexdigest()
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The tokens of `chosen`."""
+        return [chosen.token for chosen in self.chosen]
 
     def interrupt(self) -> None:
         """End the answer after the token in hand; also from a signal handler. The session can go on."""
@@ -93,14 +94,25 @@ class Generation:
                 f"the prompt has {len(prompt)} tokens, but only {max(room - 1, 0)} fit: {self._context()}"
             )
         limit = min(self.limits.max_tokens, room - len(prompt))
+        sampler = Sampler(self._request(prompt), self.tokenizer, self.engine.manifest.vocabulary)
         start = time.perf_counter()
         self.timings.prompt_tokens = len(prompt)
         try:
             logits = self.engine.feed(self.session, prompt)
             self.timings.prefill_seconds = time.perf_counter() - start
-            yield from self._decode(logits, limit)
+            yield from self._decode(logits, sampler, limit)
         finally:
             self._account(start)
+
+    def _request(self, prompt: Sequence[int]) -> Request:
+        """What is asked: penalties count all that the session has seen."""
+        return Request(
+            prompt=(*self.session.tokens, *prompt),
+            sampling=self.sampling,
+            limits=self.limits,
+            logprobs=self.logprobs,
+            constraint=self.constraint,
+        )
 
     def _context(self) -> str:
         """What bounds the context, and what to do about it."""
@@ -110,41 +122,43 @@ class Generation:
             return f"context memory has {memory} positions{seen}; shorten it or raise --context (the model has {model})"
         return f"the model's context has {model} positions{seen}; shorten it"
 
-    def _decode(self, logits: F32, limit: int) -> Iterator[str]:
-        held = HeldText(self.limits.stop)
-        stream = TextStream(self.tokenizer)
+    def _decode(self, logits: F32, sampler: Sampler, limit: int) -> Iterator[str]:
+        held, stream = HeldText(self.limits.stop), TextStream(self.tokenizer)
+        ends = self.limits.ends(self.tokenizer.end_ids)
         while True:
-            token = self._sample(logits[0])
-            ended = token in self.tokenizer.end_ids and not self.limits.ignore_end
-            piece = held.push("" if ended else stream.push(token))
-            if ended or held.stopped or self._interrupted or len(self.token_ids) == limit:
+            token = self._choose(sampler, logits[0])
+            ended = token in ends
+            text = "" if ended else stream.push(token)
+            piece = held.push(text) if len(self.chosen) > self.limits.min_tokens else text
+            complete = ended or held.stopped or sampler.finished
+            if complete or self._interrupted or len(self.chosen) == limit:
                 break
             if piece:
                 self.text += piece
                 yield piece
             logits = self.engine.feed(self.session, [token])
         piece += "" if held.stopped else held.finish(stream.finish())
-        self.finish_reason = "stop" if ended or held.stopped else "interrupted" if self._interrupted else "length"
+        self.finish_reason = "stop" if complete or held.stopped else "interrupted" if self._interrupted else "length"
         self.text += piece
         if piece:
             yield piece
 
-    def _sample(self, logits: F32) -> int:
+    def _choose(self, sampler: Sampler, logits: F32) -> int:
         start = time.perf_counter()
         self._hash.update(np.ascontiguousarray(logits, "<f4").data)
-        token = sample(logits, self.sampling, len(self.session.tokens))
-        self.token_ids.append(token)
+        chosen = sampler.choose(logits, len(self.session.tokens))
+        self.chosen.append(chosen)
         self.timings.sampling_seconds += time.perf_counter() - start
-        return token
+        return chosen.token
 
     def _account(self, start: float) -> None:
         timings = self.timings
-        timings.generated_tokens = len(self.token_ids)
+        timings.generated_tokens = len(self.chosen)
         timings.decode_seconds = time.perf_counter() - start - timings.prefill_seconds
         weights, context, link = self._spent
-        timings.weights_seconds = (self.engine.weights.weights_ns - weights) / 1e9
+        timings.weights_seconds = (self.engine.weights.spent.weights_ns - weights) / 1e9
         timings.context_seconds = (self.engine.context_ns - context) / 1e9
-        timings.link_seconds = (self.engine.weights.link_ns - link) / 1e9
+        timings.link_seconds = (self.engine.weights.spent.link_ns - link) / 1e9
 
 
 class HeldText:
@@ -162,19 +176,11 @@ class HeldText:
         if found:
             self.stopped = True
             return self._release(min(found))
-        return self._release(len(self._held) - self._undecided())
+        return self._release(len(self._held) - undecided(self._held, self._stop))
 
     def finish(self, text: str) -> str:
         """All that is left, once nothing more comes."""
         return self.push(text) + ("" if self.stopped else self._release(len(self._held)))
-
-    def _undecided(self) -> int:
-        """Length of the longest end of the held text that begins a stop string."""
-        longest = max((len(stop) for stop in self._stop), default=1) - 1
-        for length in range(min(longest, len(self._held)), 0, -1):
-            if any(stop.startswith(self._held[-length:]) for stop in self._stop):
-                return length
-        return 0
 
     def _release(self, count: int) -> str:
         out, self._held = self._held[:count], self._held[count:]

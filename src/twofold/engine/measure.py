@@ -102,7 +102,7 @@ def decode(
         chosen = some_tokens(streams, model.vocabulary, 1)
         start = time.perf_counter()
         for _ in range(tokens):
-            chosen = engine.decode(sessions, chosen).argmax(axis=1).tolist()
+            chosen = [int(logits.argmax()) for logits in engine.decode(sessions, chosen)]
         seconds = time.perf_counter() - start
         for session in sessions:
             engine.close(session)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from twofold.engine.measure import Figure, Limits, of_limit, repeated
-from twofold.kernels.base import Backend
+from twofold.kernels.base import Backend, PlacedRows
 from twofold.kernels.native import Native
-from twofold.memory.context import ContextMemory
+from twofold.memory.context import ContextMemory, Run
 from twofold.memory.weight import WeightMemory
 from twofold.model.checkpoint import Tensor
 from twofold.model.format import Format
@@ -107,7 +107,7 @@ def linear(
     return figures
 
 
-def remembered(manifest: Manifest, backend: Backend, context: int) -> tuple[ContextMemory, Rows]:
+def remembered(manifest: Manifest, backend: Backend, context: int) -> tuple[ContextMemory, PlacedRows]:
     """A context memory of one session that has seen `context` - 1 random positions, one row placed at the next.
 
     Raises RequestError if the model is made for fewer positions.
@@ -118,8 +118,9 @@ def remembered(manifest: Manifest, backend: Backend, context: int) -> tuple[Cont
     session = memory.open()
     memory.pages.reserve(session, context - 1)
     memory.advance([(session, context - 1)])
-    memory.place([(session, 1)])
-    return memory, Rows(Layout(manifest))
+    placed = memory.placed(Rows(Layout(manifest)))
+    memory.place(placed, [Run(session, 0, 1)])
+    return memory, placed
 
 
 def attention(manifest: Manifest, backend: Native, bounds: Limits, *, context: int, rounds: int) -> Figure:
@@ -127,13 +128,13 @@ def attention(manifest: Manifest, backend: Native, bounds: Limits, *, context: i
 
     Raises RequestError if the model is made for fewer positions.
     """
-    memory, rows = remembered(manifest, backend, context)
+    memory, placed = remembered(manifest, backend, context)
     read_bytes = context * manifest.context_bytes_per_token()
 
     def sample() -> float:
         start = time.perf_counter()
         for layer in range(len(manifest.layers)):
-            memory.attend(layer, rows, 1)
+            placed.attend(layer, 1)
         return read_bytes / (time.perf_counter() - start)
 
     first = manifest.layers[0]

@@ -21,7 +21,8 @@ COLDEST = 1e-4  # below it, logits divided by it leave the range in which float3
 class Sampling:
     """How to choose: temperature 0 takes the likeliest token; top_k 0, top_p 1 and min_p 0 are off.
 
-    Any other temperature lies between 0.0001 and 100.
+    Any other temperature lies between 0.0001 and 100. The penalties are off at 1, 0 and 0; `logit_bias` holds
+    (token, what is added to its logit), each from -100 to 100.
     """
 
     temperature: float = 0.0
@@ -29,6 +30,10 @@ class Sampling:
     top_p: float = 1.0
     min_p: float = 0.0
     seed: int = 0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         """Raise RequestError for a value outside its range."""
@@ -40,11 +45,37 @@ class Sampling:
         _within("seed", self.seed, 0, MASK)
         if self.top_p == 0.0:
             raise RequestError("top-p is 0; it must be above 0 (1 turns it off)")
+        _within("repetition-penalty", self.repetition_penalty, 0.01, 100.0)
+        _within("presence-penalty", self.presence_penalty, -2.0, 2.0)
+        _within("frequency-penalty", self.frequency_penalty, -2.0, 2.0)
+        if len({token for token, _ in self.logit_bias}) != len(self.logit_bias):
+            raise RequestError("logit-bias names a token twice; give each once")
+        for token, bias in self.logit_bias:
+            _within(f"logit-bias of token {token}", bias, -100.0, 100.0)
+
+    @property
+    def penalised(self) -> bool:
+        """Whether a token's logit depends on the tokens before."""
+        return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1.0, 0.0, 0.0)
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:
     if math.isnan(value) or not low <= value <= high:
         raise RequestError(f"{name} is {value}; it must lie between {low} and {high}")
+
+
+def penalised(logits: F32, counts: I64, sampling: Sampling) -> F32:
+    """Logits f32[n] of tokens that were seen, each `counts` i64[n] times in the answer (0: in the prompt alone).
+
+    Repetition (Keskar et al. 2019, arXiv 1909.05858) divides what is above 0 and multiplies what is not; then frequency
+    is subtracted for each time, and presence once, of what is in the answer.
+    """
+    repetition, frequency, presence = (
+        np.float32(x) for x in (sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty)
+    )
+    repeated = np.where(logits > 0, logits / repetition, logits * repetition)
+    result: F32 = (repeated - frequency * counts.astype(np.float32)) - presence * (counts > 0).astype(np.float32)
+    return result
 
 
 def sample(logits: F32, sampling: Sampling, position: int) -> int:
@@ -54,11 +85,7 @@ def sample(logits: F32, sampling: Sampling, position: int) -> int:
     likeliest tokens whose share is at least top_p), min-p (arXiv 2407.01082: at least min_p times the likeliest).
     Raises ModelError for logits that are not numbers.
     """
-    likeliest = int(np.argmax(logits))  # NaN counts as the largest
-    if not math.isfinite(logits[likeliest]):
-        raise ModelError(
-            "the model gives logits that are not numbers, so its weights are damaged; download or convert it again"
-        )
+    likeliest = likeliest_of(logits)
     if sampling.temperature == 0.0:
         return likeliest
     scaled = logits / np.float32(sampling.temperature)
@@ -72,6 +99,16 @@ def sample(logits: F32, sampling: Sampling, position: int) -> int:
     cumulative = np.cumsum(weights)
     drawn = uniform(sampling.seed, position) * cumulative[-1]
     return int(ids[min(int(np.searchsorted(cumulative, drawn, side="right")), len(ids) - 1)])
+
+
+def likeliest_of(logits: F32) -> int:
+    """The token of the largest logit, the lower id among equals; ModelError for logits that are not numbers."""
+    likeliest = int(logits.argmax())  # NaN counts as the largest
+    if not math.isfinite(logits[likeliest]):
+        raise ModelError(
+            "the model gives logits that are not numbers, so its weights are damaged; download or convert it again"
+        )
+    return likeliest
 
 
 def _top_k(scaled: F32, k: int) -> I64:

@@ -1,73 +1,107 @@
-"""The loop of `step.py` in one native call (`native/walk.c`), where every segment is called through a port.
+"""`step` and `together` of `step.py` in one native call (`native/walk.c`), where every segment is called through a port.
 
-Same calls in the same order, so the same bits; what the call of a segment comes to that is no plain answer is left to
-the lane's `Caller`, and then the walk goes on.
+Same calls in the same order, so the same bits. When a call comes to anything but a plain answer, the lanes are handed to
+the loops in Python as they stand, with the calls that are on their way.
 """
 
 import ctypes
 import functools
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from twofold.engine.caller import Caller
-from twofold.engine.step import Context
+from twofold.engine.lane import Lane
+from twofold.engine.step import Stand
 from twofold.link.calling import SLICE_NS
 from twofold.link.port import SPIN_NS, What, native_layout
-from twofold.memory.context import ContextMemory
 from twofold.native import library
+from twofold.wire.rows import Layout
+
+
+class _Lane(ctypes.Structure):
+    _fields_ = (
+        ("port", ctypes.c_void_p),
+        ("context", ctypes.c_void_p),
+        ("rows", ctypes.c_void_p),
+        ("wanted", ctypes.c_void_p),
+        ("worked_ns", ctypes.c_uint64),
+        ("count", ctypes.c_uint32),
+        ("wanted_count", ctypes.c_uint32),
+        ("stage", ctypes.c_uint32),
+        ("begun", ctypes.c_uint32),
+    )
 
 
 class _Walk(ctypes.Structure):
     _fields_ = (
-        ("port", ctypes.c_void_p),
-        ("context", ctypes.c_void_p),
         ("layout", ctypes.c_void_p),
-        ("rows", ctypes.c_void_p),
-        ("worked_ns", ctypes.c_uint64),
+        ("lane", ctypes.c_void_p),
         ("context_ns", ctypes.c_uint64),
-        ("segment", ctypes.c_uint32),
-        ("count", ctypes.c_uint32),
+        ("lanes", ctypes.c_uint32),
+        ("layers", ctypes.c_uint32),
+        ("end", ctypes.c_uint32),
+        ("turn", ctypes.c_uint32),
     )
 
 
 class Walk:
-    """One lane's way through the layers."""
+    """The way of one or several lanes through the layers."""
 
-    def __init__(self, weights: Caller, context: ContextMemory, attend: Context) -> None:
-        """`attend`: the context operation of a layer that is not done natively."""
-        self._weights, self._context, self._attend = weights, context, attend
-        self._layers = len(context.manifest.layers)
-        self._layout = native_layout(weights.rows.layout)
-        self._raw = _Walk(layout=ctypes.addressof(self._layout), rows=weights.rows.address)
-        self._reference = ctypes.byref(self._raw)
+    def __init__(self, layout: Layout, most_lanes: int) -> None:
+        self._layout = native_layout(layout)
+        self._lanes = (_Lane * most_lanes)()
+        self._wanted = [(ctypes.c_uint32 * layout.head_rows)() for _ in range(most_lanes)]
+        self._raw = _Walk(layout=ctypes.addressof(self._layout), lane=ctypes.addressof(self._lanes))
+        self._address = ctypes.addressof(self._raw)
         self._function = _function()
-        self.context_ns = 0  # of the layers done natively
+        self.context_ns = 0  # time in context operations
 
-    def __call__(self, count: int) -> int:
-        """Pass the first `count` rows through the layers; how many, as the rest may have to go call by call."""
-        raw, nanoseconds = self._raw, int(self._weights.deadline * 1e9)
-        raw.segment, raw.count = 0, count
-        while raw.segment < self._layers:
-            ports = self._weights.ports(self._layers)
-            calls = self._context.native_layers(self._weights.rows, count)
-            if ports is None or calls is None:
-                break
-            raw.port, raw.context = ports, calls
-            raw.worked_ns = raw.context_ns = 0
-            first, start = raw.segment, time.perf_counter_ns()
-            what = self._function(self._reference, self._layers, nanoseconds, SPIN_NS, SLICE_NS)
-            spent = time.perf_counter_ns() - start - raw.context_ns
-            self._weights.account(raw.segment - first, raw.worked_ns, spent)
+    def __call__(self, lanes: Sequence[Lane]) -> list[Stand]:
+        """Pass the lanes' rows through the model as their tasks say; where each stands, as not all may be at the end.
+
+        All tasks have the same layers and end.
+        """
+        for number, lane in enumerate(lanes):
+            if not self._load(number, lane):
+                return [Stand()] * len(lanes)
+        raw, task, spent = self._raw, lanes[0].task, lanes[0].weights.spent
+        raw.lanes, raw.layers, raw.end, raw.context_ns = len(lanes), task.layers, task.end, 0
+        try:
+            start = time.perf_counter_ns()
+            what = self._function(self._address, int(lanes[0].weights.deadline * 1e9), SPIN_NS, SLICE_NS)
+            took = time.perf_counter_ns() - start
             self.context_ns += raw.context_ns
-            if what != What.CALL:
-                self._weights.resume(raw.segment, count, what)
-                self._attend(raw.segment, count)
-                raw.segment += 1
-        return int(raw.segment)
+            mine = self._lanes[: len(lanes)]
+            spent.add(sum([one.stage for one in mine]), sum([one.worked_ns for one in mine]), took - raw.context_ns)
+        except BaseException:
+            self._hand_over(lanes, What.NOTHING)
+            raise
+        return self._hand_over(lanes, what)
+
+    def _load(self, number: int, lane: Lane) -> bool:
+        """Whether all calls of the lane can be made natively."""
+        task = lane.task
+        port = lane.weights.ports((*range(task.layers), task.end) if task.wanted else range(task.layers))
+        context = lane.placed.layers(task.rows)
+        if port is None or context is None:
+            return False
+        count, wanted = len(task.wanted), self._wanted[number]
+        wanted[:count] = list(task.wanted)
+        self._lanes[number] = _Lane(port, context, lane.rows.address, ctypes.addressof(wanted), 0, task.rows, count)
+        return True
+
+    def _hand_over(self, lanes: Sequence[Lane], what: int) -> list[Stand]:
+        """What the lanes' callers have to finish; `what`: what the call of the lane whose turn it is has come to."""
+        for number, (lane, raw) in enumerate(zip(lanes, self._lanes, strict=False)):
+            if raw.begun:
+                last = raw.stage >= lane.task.layers
+                segment, count = (lane.task.end, raw.wanted_count) if last else (raw.stage, raw.count)
+                lane.weights.adopt(segment, count, what if number == self._raw.turn else What.NOTHING)
+        return [Stand(raw.stage, bool(raw.begun)) for _, raw in zip(lanes, self._lanes, strict=False)]
 
 
 @functools.cache
 def _function() -> Any:
     function = library().tf_walk
-    function.argtypes = (ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64)
+    function.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64)
     return function

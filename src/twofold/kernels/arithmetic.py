@@ -105,6 +105,18 @@ def log_sum_exp(x: F32) -> F32:
     return result
 
 
+def log_partition(x: F32) -> float:
+    """log(sum(exp(x - max x))) in f64 of one row f32[V]; summed in 16 lanes, element k in lane k mod 16."""
+    weights = np.zeros(-(-len(x) // 16) * 16, np.float64)
+    weights[: len(x)] = exp(x - x.max())
+    lanes = np.zeros(16, np.float64)
+    for row in weights.reshape(-1, 16):
+        lanes = lanes + row
+    for apart in (8, 4, 2, 1):
+        lanes = lanes[:apart] + lanes[apart:]
+    return float(log(lanes)[0])
+
+
 def layer_norm(x: F32, weight: F32, epsilon: float) -> F32:
     """(x - mean) / sqrt(variance + epsilon) · weight of rows f32[n, K]; both sums in 32 lanes, as in `rms_norm`."""
     mean = _sum_in_lanes(x) / f32(x.shape[1])

@@ -59,17 +59,27 @@ class WeightKernels(Protocol):
         """Give the memory back; no run may follow."""
 
 
-class ContextKernels(Protocol):
-    """The context-aware operations over one pool of pages."""
+class PlacedRows(Protocol):
+    """The rows of one lane as context memory sees them: which position of which session each stands at.
+
+    What follows from that for every layer, as the rotary sines and cosines, is worked out once a step and kept here.
+    """
 
     def place(self, positions: Sequence[int], tables: Sequence[npt.NDArray[np.int32]]) -> None:
         """The rows of the next step: row r stands at positions[r] of the session whose pages are tables[r]."""
 
-    def attend(self, layer: int, rows: Rows, count: int) -> None:
-        """Rotate and append the first `count` placed rows, then attend: planes q, k, v → attended."""
+    def attend(self, layer: int, count: int) -> None:
+        """Rotate and append the first `count` rows, then attend: planes q, k, v → attended."""
 
-    def layers(self, rows: Rows, count: int) -> int | None:
+    def layers(self, count: int) -> int | None:
         """Address of the native calls that do the same for each layer (`native/walk.c`); None if there are none."""
+
+
+class ContextKernels(Protocol):
+    """The context-aware operations over one pool of pages; one operation at a time."""
+
+    def placed(self, rows: Rows) -> PlacedRows:
+        """The `rows` of a lane, to be placed anew for every step."""
 
     def close(self) -> None:
         """Give the memory back; no call may follow."""

@@ -1,7 +1,7 @@
 """The native library's structs and functions as ctypes sees them: a mirror of native/twofold.h."""
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
 from twofold.native import library
@@ -135,6 +135,20 @@ class ContextCall(ctypes.Structure):
     )
 
 
+class ChoiceStruct(ctypes.Structure):
+    """`struct choice`: how to choose a token from a row of logits."""
+
+    _fields_ = (
+        ("width", c_int64),
+        ("top_k", c_int64),
+        ("top_p", c_double),
+        ("min_p", c_double),
+        ("uniform", c_double),
+        ("temperature", c_float),
+        ("most", c_float),
+    )
+
+
 class Functions:
     """The functions of the library with their signatures set once."""
 
@@ -156,6 +170,9 @@ class Functions:
         self.read = _typed(lib.tf_read, None, c_void_p, c_void_p, c_void_p, c_int64)
         self.multiply = _typed(lib.tf_multiply, c_int64, c_void_p, c_void_p, c_int64)
         self.exponential = _typed(lib.tf_exponential, None, c_void_p, c_void_p, c_int64, c_void_p)
+        self.log_partition = _typed(lib.tf_log_partition, c_double, c_void_p, c_void_p, c_int64, c_float, c_void_p)
+        self.choose = _typed(lib.tf_choose, c_int64, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
+        self.top = _typed(lib.tf_top, None, c_void_p, c_void_p, c_int64, c_int64, c_void_p)
 
     def levels(self) -> list[str]:
         """Names of the vector levels of this processor, best first."""

@@ -222,87 +222,94 @@ class NativeContext:
             raise InternalError("the pool's pages are not of this model")
         if rows > MAX_CONTEXT_ROWS:
             raise InternalError(f"steps of {rows} rows; the native kernels take {MAX_CONTEXT_ROWS}")
-        self._native, self._rows, self._pool = native, rows, pool
-        self._layers = manifest.layers
         if max((a.head_dim for a in manifest.layers), default=0) > MAX_HEAD_DIM:
             raise ModelError(f"heads wider than {MAX_HEAD_DIM} are not supported by the native kernels")
+        self.native, self.rows, self.pool, self.layers = native, rows, pool, manifest.layers
         self._sinks = [np.array(a.sinks, np.float32) for a in manifest.layers]
-        self._attention = [
+        self.attention = [
             AttentionStruct(
                 a.heads, a.kv_heads, a.head_dim, offset, a.window, sinks.ctypes.data if a.sinks else None,
                 a.scale, a.soft_cap, a.rotary.interleaved, a.rotary.dimensions,
             )
             for a, sinks, offset in zip(manifest.layers, self._sinks, offsets, strict=True)
         ]  # fmt: skip
-        self._scratch_floats = self._scratch_needed(
-            min(len(pool.memory), -(-manifest.context_length // PAGE_POSITIONS))
-        )
-        self._scratch = reserved(self._scratch_floats * 4)
-        self._positions = np.zeros(rows, np.int64)
-        self._tables = np.zeros(rows, np.uint64)
-        self._kept: list[npt.NDArray[np.int32]] = []
-        self._angles = {rotary: _RotaryTable(rotary, rows) for rotary in {layer.rotary for layer in manifest.layers}}
-        widest = max((a.heads * a.head_dim for a in manifest.layers), default=1)
-        self._rotated = np.zeros((rows, widest), np.float32)
-        self._calls: dict[int, list[tuple[ContextCall, AttendCall, int]]] = {}
-        self._walked: dict[int, tuple[ctypes.Array[ctypes.c_void_p], int]] = {}  # by rows: all calls, of so many rows
+        self.scratch_floats = self._scratch_needed(min(len(pool.memory), -(-manifest.context_length // PAGE_POSITIONS)))
+        self.scratch = reserved(self.scratch_floats * 4)
 
     def _scratch_needed(self, chunks: int) -> int:
         """Floats that any layer needs while a session of `chunks` chunks is shared over the threads."""
-        native, addresses = self._native, [ctypes.addressof(attention) for attention in self._attention]
+        native, addresses = self.native, [ctypes.addressof(attention) for attention in self.attention]
         sizes = [native.functions.context_scratch(native.level, a, native.threads, chunks) for a in addresses]
         return max(sizes, default=0)
+
+    def placed(self, rows: Rows) -> "NativeRows":
+        """The rows of a lane."""
+        return NativeRows(self, rows)
+
+    def close(self) -> None:
+        """Nothing to give back: the pool is the caller's."""
+
+
+class NativeRows:
+    """The rows of one lane: where they stand, their rotary tables, and the native call of each layer on them."""
+
+    def __init__(self, context: NativeContext, rows: Rows) -> None:
+        self._context, self._planes = context, rows
+        self._functions = context.native.functions
+        self._positions = np.zeros(context.rows, np.int64)
+        self._tables = np.zeros(context.rows, np.uint64)
+        self._kept: list[npt.NDArray[np.int32]] = []
+        kinds = {layer.rotary for layer in context.layers}
+        self._angles = {rotary: _RotaryTable(rotary, context.rows) for rotary in kinds}
+        widest = max((a.heads * a.head_dim for a in context.layers), default=1)
+        self._rotated = np.zeros((context.rows, widest), np.float32)
+        self._calls = self._prepare()
+        self._addresses = (ctypes.c_void_p * len(self._calls))(*(ctypes.addressof(call) for call, _ in self._calls))
+        self._count = 0  # rows of the calls at `_addresses`
 
     def place(self, positions: Sequence[int], tables: Sequence[npt.NDArray[np.int32]]) -> None:
         """Say what the rows of the next step are, and make their rotary tables."""
         count = len(positions)
-        if count > self._rows:
-            raise InternalError(f"{count} rows in a step made for {self._rows}")
+        if count > self._context.rows:
+            raise InternalError(f"{count} rows in a step made for {self._context.rows}")
         self._positions[:count] = positions
         self._kept = list(tables)
         self._tables[:count] = [table.ctypes.data for table in tables]
         for table in self._angles.values():
-            table.fill(self._native.functions, self._positions, count)
+            table.fill(self._functions, self._positions, count)
 
-    def attend(self, layer: int, rows: Rows, count: int) -> None:
+    def attend(self, layer: int, count: int) -> None:
         """Rotate, append, attend: planes q, k, v → attended."""
-        calls = self._calls.get(rows.address) or self._prepare(rows)
-        _, attend, address = calls[layer]
-        attend.count = count
-        self._walked.pop(rows.address, None)
-        self._native.functions.context(address)
+        self._set(count)
+        self._functions.context(self._addresses[layer])
 
-    def layers(self, rows: Rows, count: int) -> int | None:
-        """The native calls of all layers (`ContextKernels.layers`)."""
-        calls = self._calls.get(rows.address) or self._prepare(rows)
-        if self._walked.get(rows.address, (None, 0))[1] != count:
-            for _, attend, _ in calls:
+    def layers(self, count: int) -> int | None:
+        """The native calls of all layers (`PlacedRows.layers`)."""
+        self._set(count)
+        return ctypes.addressof(self._addresses)
+
+    def _set(self, count: int) -> None:
+        """The calls are of so many rows."""
+        if self._count != count:
+            self._count = count
+            for _, attend in self._calls:
                 attend.count = count
-            addresses = (ctypes.c_void_p * len(calls))(*(address for _, _, address in calls))
-            self._walked[rows.address] = (addresses, count)
-        return ctypes.addressof(self._walked[rows.address][0])
 
-    def close(self) -> None:
-        """Drop the pointers; the pool is the caller's."""
-        self._calls.clear()
-        self._walked.clear()
-
-    def _prepare(self, rows: Rows) -> list[tuple[ContextCall, AttendCall, int]]:
-        calls = []
-        planes = [rows[name].ctypes.data for name in ("q", "k", "v", "attended")]
-        for layer, attention in zip(self._layers, self._attention, strict=True):
+    def _prepare(self) -> list[tuple[ContextCall, AttendCall]]:
+        calls, context, native = [], self._context, self._context.native
+        planes = [self._planes[name].ctypes.data for name in ("q", "k", "v", "attended")]
+        for layer, attention in zip(context.layers, context.attention, strict=True):
             rotary = self._angles[layer.rotary]
             attend = AttendCall(
-                0, self._positions.ctypes.data, self._tables.ctypes.data, self._pool.memory.ctypes.data,
-                self._pool.page_bytes, rotary.cosine.ctypes.data, rotary.sine.ctypes.data,
+                0, self._positions.ctypes.data, self._tables.ctypes.data, context.pool.memory.ctypes.data,
+                context.pool.page_bytes, rotary.cosine.ctypes.data, rotary.sine.ctypes.data,
                 *planes, self._rotated.ctypes.data,
             )  # fmt: skip
             call = ContextCall(
-                self._native.pool, self._native.level, ctypes.addressof(attention), ctypes.pointer(attend),
-                self._native.threads, self._scratch.ctypes.data, self._scratch_floats,
+                native.pool, native.level, ctypes.addressof(attention), ctypes.pointer(attend),
+                native.threads, context.scratch.ctypes.data, context.scratch_floats,
             )  # fmt: skip
-            calls.append((call, attend, ctypes.addressof(call)))
-        self._calls[rows.address] = calls
+            calls.append((call, attend))
         return calls
 
 

@@ -107,11 +107,25 @@ def _widened(plane: npt.NDArray[np.generic]) -> F32:
 
 
 class ReferenceContext:
-    """Attention over pages, row by row and head by head."""
+    """Attention over pages."""
 
     def __init__(self, manifest: Manifest, pool: PagePool) -> None:
         self._layers, self._pool = manifest.layers, pool
         self._offsets, _ = page_layout(manifest)
+
+    def placed(self, rows: Rows) -> "ReferenceRows":
+        """The rows of a lane."""
+        return ReferenceRows(self._layers, self._offsets, self._pool, rows)
+
+    def close(self) -> None:
+        """Nothing to give back: the pool is the caller's."""
+
+
+class ReferenceRows:
+    """Attention of the rows of one lane, row by row and head by head."""
+
+    def __init__(self, layers: Sequence[Attention], offsets: Sequence[int], pool: PagePool, rows: Rows) -> None:
+        self._layers, self._offsets, self._pool, self._rows = layers, offsets, pool, rows
         self._positions: list[int] = []
         self._tables: list[npt.NDArray[np.int32]] = []
 
@@ -119,13 +133,13 @@ class ReferenceContext:
         """Say what the rows of the next step are."""
         self._positions, self._tables = list(positions), list(tables)
 
-    def layers(self, rows: Rows, count: int) -> int | None:
-        """There are no native calls (`ContextKernels.layers`)."""
+    def layers(self, count: int) -> int | None:
+        """There are no native calls (`PlacedRows.layers`)."""
         return None
 
-    def attend(self, layer: int, rows: Rows, count: int) -> None:
+    def attend(self, layer: int, count: int) -> None:
         """Rotate, append, attend: planes q, k, v → attended."""
-        what = self._layers[layer]
+        what, rows = self._layers[layer], self._rows
         frequencies = np.array(what.rotary.frequencies, np.float32)
         cosine, sine = arithmetic.rotary_angles(
             np.array(self._positions[:count], np.int64), frequencies, what.rotary.magnitude
@@ -143,9 +157,6 @@ class ReferenceContext:
                 sink = what.sinks[head] if what.sinks else None
                 out = arithmetic.attend(q[head], keys, values, window=what.window, soft_cap=what.soft_cap, sink=sink)
                 rows["attended"][r, head * what.head_dim : (head + 1) * what.head_dim] = out.astype(np.float16)
-
-    def close(self) -> None:
-        """Nothing to give back: the pool is the caller's."""
 
     def _page(self, layer: int, what: Attention, page: int) -> F16:
         """One layer of one page: f16[KV head, block of 16 positions, K or V, 16 · head_dim]."""

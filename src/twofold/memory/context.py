@@ -4,18 +4,27 @@ import contextlib
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from twofold.cache.pages import PAGE_POSITIONS, PageTable
+from twofold.cache.pages import PAGE_POSITIONS, PageTable, pages_for
 from twofold.errors import RequestError
-from twofold.kernels.base import Backend, PagePool, page_layout
+from twofold.kernels.base import Backend, PagePool, PlacedRows, page_layout
 from twofold.memory.page import native_page, page_image
 from twofold.model.manifest import Manifest
 from twofold.wire.rows import ROWS, Rows
 
 MAP_NORESERVE = 0x4000  # Linux; Python names it from 3.13 on
+
+
+class Run(NamedTuple):
+    """Rows at neighbouring positions: the next `rows` of `session`, after `ahead` that other lanes have."""
+
+    session: int
+    ahead: int
+    rows: int
 
 
 class ContextMemory:
@@ -28,60 +37,50 @@ class ContextMemory:
         """Room for `positions` positions over all sessions (default: one session of the model's full length)."""
         self.manifest, self.rows = manifest, rows
         self.positions = positions or manifest.context_length
-        pages = -(-self.positions // PAGE_POSITIONS)
+        pages = pages_for(self.positions)
         _, page_bytes = page_layout(manifest)
         self._memory = mmap.mmap(-1, pages * page_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
         with contextlib.suppress(OSError):  # a kernel without huge pages: slower, not wrong
             self._memory.madvise(mmap.MADV_HUGEPAGE)
         self.pool = PagePool(np.frombuffer(self._memory, np.uint8).reshape(pages, page_bytes))
         self.pages = PageTable(pages)
-        self._tables: dict[int, npt.NDArray[np.int32]] = {}
         self._kernels = backend.context(manifest, self.pool, rows)
 
     def open(self) -> int:
         """A new, empty session; returns its number."""
-        session = self.pages.open()
-        self._tables[session] = np.zeros(self.pages.pages, np.int32)
-        return session
+        return self.pages.open()
 
     def close(self, session: int) -> None:
         """Forget the session."""
         self.pages.close(session)
-        del self._tables[session]
 
     def length(self, session: int) -> int:
         """Positions the session has seen."""
         return self.pages[session].length
 
-    def place(self, sessions: Sequence[tuple[int, int]]) -> None:
-        """Say whose the rows of the next step are: for each (session, count), the session's next `count` positions.
+    def placed(self, rows: Rows) -> PlacedRows:
+        """The `rows` of a lane, for `place`; they attend by themselves."""
+        return self._kernels.placed(rows)
 
-        Raises RequestError, changing nothing, if a session would pass the model's context length or the pool
-        has too few pages.
+    def place(self, placed: PlacedRows, runs: Sequence[Run]) -> None:
+        """Say whose rows a lane's next are: those of one run after the other.
+
+        Raises RequestError, lengthening nothing, if a session would pass the model's context length or the pool has too
+        few pages.
         """
         positions: list[int] = []
         tables: list[npt.NDArray[np.int32]] = []
-        for session, count in sessions:
-            start = self.pages[session].length
+        for session, ahead, count in runs:
+            start = self.pages[session].length + ahead
             if start + count > self.manifest.context_length:
                 raise RequestError(
                     f"{start + count} positions do not fit the model's context of {self.manifest.context_length}; "
                     "shorten the prompt or lower --max-tokens"
                 )
-            self.pages.reserve(session, count)
-            held = self.pages[session].pages
-            self._tables[session][: len(held)] = held
+            self.pages.reserve(session, ahead + count)
             positions += range(start, start + count)
-            tables += [self._tables[session]] * count
-        self._kernels.place(positions, tables)
-
-    def attend(self, layer: int, rows: Rows, count: int) -> None:
-        """Rotate, append and attend the first `count` placed rows: planes q, k, v → attended."""
-        self._kernels.attend(layer, rows, count)
-
-    def native_layers(self, rows: Rows, count: int) -> int | None:
-        """Where the native calls are that attend the first `count` placed rows, layer by layer; None if nowhere."""
-        return self._kernels.layers(rows, count)
+            tables += [np.array(self.pages[session].pages, np.int32)] * count
+        placed.place(positions, tables)
 
     def advance(self, sessions: Sequence[tuple[int, int]]) -> None:
         """The step ended well: each session is `count` positions longer."""
@@ -89,8 +88,18 @@ class ContextMemory:
             self.pages.advance(session, count)
 
     def truncate(self, session: int, length: int) -> None:
-        """Forget what the session saw from position `length` on."""
-        self.pages.truncate(session, length)
+        """Forget what the session saw from position `length` on; RequestError as for `PageTable.truncate`."""
+        copied = self.pages.truncate(session, length)
+        if copied is not None:
+            self.pool.memory[copied[1]] = self.pool.memory[copied[0]]
+
+    def read(self, pages: Sequence[int]) -> bytes:
+        """The bytes of these pages, one after the other."""
+        return self.pool.memory[list(pages)].tobytes()
+
+    def write(self, pages: Sequence[int], data: bytes) -> None:
+        """Put what `read` gave into these pages, which must be as many."""
+        self.pool.memory[list(pages)] = np.frombuffer(data, np.uint8).reshape(len(pages), self.pool.page_bytes)
 
     def take_out(self, session: int) -> bytes:
         """All that the session has seen, the same bytes on every kind of processor: its pages, in order of position."""
@@ -105,7 +114,7 @@ class ContextMemory:
         """The session's pages, as many as its length needs; positions past its length are zero: they may hold what
         was forgotten, or what another session left."""
         held = self.pages[session]
-        for index in range(-(-held.length // PAGE_POSITIONS)):
+        for index in range(pages_for(held.length)):
             yield page_image(self.manifest, self.pool.memory[held.pages[index]], held.length - index * PAGE_POSITIONS)
 
     def pages_in(self, pages: Iterable[bytes], length: int) -> int:

@@ -13,11 +13,12 @@ import msgspec
 from jinja2 import TemplateError
 from jinja2.exceptions import SecurityError
 
-from twofold.errors import ModelError, RequestError
+from twofold.errors import ModelError, RequestError, one_line
 from twofold.model.chat_filters import meter_of
 from twofold.model.chat_meter import VALUE_LIMIT, TooCostly
 from twofold.model.chat_sandbox import ChatSandbox, MessagesRefused
 from twofold.model.tokenizer import TokenizerData
+from twofold.model.tool_calls import ToolCall
 from twofold.units import MIB
 
 # What an expression of a template, or Python's compiler on what Jinja makes of one, can raise.
@@ -30,10 +31,40 @@ _OWN_NAMES = frozenset(("messages", "add_generation_prompt", "strftime_now"))
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One turn of a conversation; `role` is "system", "user", "assistant" or what else the model knows."""
+    """One turn of a conversation; `role` is "system", "user", "assistant", "tool" or what else the model knows.
+
+    An assistant's turn may hold calls of tools instead of content, and what it thought before; a tool's turn holds the
+    result of the call `tool_call_id`, of the tool `name`.
+    """
 
     role: str
-    content: str
+    content: str | None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+    reasoning_content: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The message as templates know it, in the form of Transformers: arguments are an object, what is not there is
+        left out. RequestError if the arguments of a call are not a JSON object."""
+        given: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            given["tool_calls"] = [_given_call(call) for call in self.tool_calls]
+        optional = {name: getattr(self, name) for name in ("tool_call_id", "name", "reasoning_content")}
+        return given | {name: value for name, value in optional.items() if value is not None}
+
+
+def _given_call(call: ToolCall) -> dict[str, Any]:
+    try:
+        arguments = msgspec.json.decode(call.arguments, type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        raise RequestError(
+            f"the arguments of a call of {one_line(call.name)[:60]!r} are not a JSON object; give them as one"
+        ) from None
+    if not _is_plain(arguments):
+        raise RequestError(f"the arguments of a call are nested deeper than {_NESTING_LIMIT}; make them flatter")
+    given = {"type": "function", "function": {"name": call.name, "arguments": arguments}}
+    return given | ({"id": call.id} if call.id else {})
 
 
 class ChatTemplate:
@@ -82,7 +113,7 @@ class ChatTemplate:
         """
         _check_given(messages, variables)
         given: dict[str, Any] = {"tools": None, "documents": None, **self._special_tokens, **variables}
-        given["messages"] = [{"role": message.role, "content": message.content} for message in messages]
+        given["messages"] = [message.given() for message in messages]
         given["add_generation_prompt"] = add_generation_prompt
         given["strftime_now"] = _clock(now)
         context = self._template.new_context(given)
@@ -113,7 +144,7 @@ def _clock(now: datetime | None) -> Any:
 def _check_given(messages: Sequence[Message], variables: Mapping[str, object]) -> None:
     if not messages:
         raise RequestError("the conversation is empty; send at least one message")
-    if sum(len(message.content) for message in messages) > VALUE_LIMIT:
+    if sum(map(_length, messages)) > VALUE_LIMIT:
         raise RequestError(f"the messages are longer than {VALUE_LIMIT // MIB} MiB; shorten the conversation")
     taken = sorted(_OWN_NAMES & variables.keys())
     if taken:
@@ -124,6 +155,11 @@ def _check_given(messages: Sequence[Message], variables: Mapping[str, object]) -
                 f"the chat template variable {name!r} is not plain data; "
                 f"use strings, numbers, booleans, null, lists and objects at most {_NESTING_LIMIT} deep"
             )
+
+
+def _length(message: Message) -> int:
+    texts = (message.content, message.reasoning_content, *(call.arguments for call in message.tool_calls))
+    return sum(len(text) for text in texts if text is not None)
 
 
 def _is_plain(value: object, depth: int = 0) -> bool:

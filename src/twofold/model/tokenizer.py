@@ -30,6 +30,8 @@ from twofold.units import GIB
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
 _TYPES = frozenset((NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED))
 _SPECIAL = frozenset((UNKNOWN, CONTROL))
+# Control tokens that tell parts of an answer apart, so that they are shown in it (`tool_calls`, `reasoning`).
+_SHOWN = frozenset(("<tool_call>", "</tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "<think>", "</think>"))
 
 
 class PreTokenizer(msgspec.Struct, frozen=True):
@@ -219,6 +221,7 @@ class Tokenizer:
         end_ids = [*data.end_of_turn_ids, *([] if data.eos_id is None else [data.eos_id])]
         self.end_ids = frozenset(end_ids)  # a reply is complete at any of these
         self.special_ids = frozenset(self._of_types(*_SPECIAL).tolist())
+        self.hidden_ids = frozenset(token for token in self.special_ids if data.tokens[token] not in _SHOWN)
         self._plain = Splitter(data, self._of_types(USER_DEFINED))
         self._special = Splitter(data, self._of_types(USER_DEFINED, *_SPECIAL))
 
@@ -276,7 +279,7 @@ class TextStream:
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
         self._tokenizer = tokenizer
-        self._skipped = tokenizer.special_ids if skip_special else frozenset()
+        self._skipped = tokenizer.hidden_ids if skip_special else frozenset()
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token_id: int) -> str:

@@ -79,9 +79,9 @@ class Rows:
     def __getitem__(self, name: str) -> AnyArray:
         return self.arrays[name]
 
-    def keep(self, segment: int, first: int, count: int) -> None:
-        """Move rows first .. count-1 of the planes that `segment` takes to the front."""
-        if first:
+    def keep(self, segment: int, wanted: Sequence[int]) -> None:
+        """Move the `wanted` rows (numbers that rise) of the planes that `segment` takes to the front."""
+        if wanted[-1] != len(wanted) - 1:
             for plane in self.layout.cuts[segment].takes:
                 array = self.arrays[plane.name]
-                array[: count - first] = array[first:count].copy()
+                array[: len(wanted)] = array[list(wanted)]

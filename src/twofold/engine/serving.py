@@ -1,0 +1,330 @@
+"""One engine that serves many: a thread of its own runs step after step for all who ask.
+
+    submit ──▶ Scheduler ──plan──▶ moves, Engine.step ──▶ Sampler ──▶ Telling ──▶ Answer
+    (any thread)      ▲                                      │                    (any thread, any event loop)
+                      └───────────────stepped, end───────────┘
+
+What is decided is decided in `schedule/batching.py`; here it is done. A step that fails ends the answers that were in
+it: what they had seen stays known, so asking again computes little anew.
+"""
+
+import copy
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol
+
+from twofold.engine.answer import Answer, Waiter, wake
+from twofold.engine.engine import Engine, Part, Session
+from twofold.engine.request import Chosen, Piece, Request, Usage
+from twofold.engine.resume import Resumed, resumed
+from twofold.engine.sampler import Sampler
+from twofold.engine.serving_status import ServingStatus, Times
+from twofold.engine.telling import Telling
+from twofold.errors import InternalError, Overloaded, RequestError, TwofoldError
+from twofold.kernels.arithmetic import F32
+from twofold.model.chat import ChatTemplate
+from twofold.model.tokenizer import Tokenizer
+from twofold.schedule.batching import Scheduler
+from twofold.schedule.stream import Room, Step, Stream
+from twofold.store.contexts import Contexts
+from twofold.units import MIB, Seconds
+
+OUTSIDE_BYTES = 512 * MIB  # of contexts that had to make room
+NO_DRAIN = Seconds(0.0)
+
+
+class Choosing(Protocol):
+    """What chooses the tokens of one answer: `Sampler`."""
+
+    @property
+    def finished(self) -> bool:
+        """Nothing more is allowed."""
+
+    def prepare(self) -> None:
+        """Make ready for `choose` what does not need the logits; in any thread."""
+
+    def choose(self, logits: F32, position: int) -> Chosen:
+        """The token for `position`, from logits f32[vocabulary]."""
+
+
+@dataclass(eq=False, slots=True)
+class Asker:
+    """Somebody who waits for an answer."""
+
+    stream: Stream
+    answer: Answer
+    sampler: Choosing
+    telling: Telling
+    constrained: bool
+    latest: Seconds
+    first: Seconds | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was done since the start."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    steps: int = 0
+    rows: int = 0
+    refused: int = 0
+    finished: Counter[str] = field(default_factory=Counter)
+    times: Times = field(default_factory=Times)
+
+
+def room_of(engine: Engine, *, running: int = 64, waiting: int = 256, outside_bytes: int = OUTSIDE_BYTES) -> Room:
+    """The room that an engine has: `running` answers at once, `waiting` behind them."""
+    context = engine.context
+    return Room(
+        context_length=engine.manifest.context_length,
+        rows=engine.chunk,
+        heads=engine.weights.rows.layout.head_rows,
+        running=running,
+        waiting=waiting,
+        outside_pages=outside_bytes // context.pool.page_bytes,
+    )
+
+
+class Serving:
+    """Answers requests with `engine`, whose sessions are all its own. Close it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        *,
+        room: Room | None = None,
+        contexts: Contexts | None = None,
+        choosing: Callable[[Request, Tokenizer, int], Choosing] = Sampler,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`contexts`: where kept contexts are; without, requests that name one are refused."""
+        self.tokenizer, self.manifest = tokenizer, engine.manifest
+        self.chat_template = None if tokenizer.data.chat_template is None else ChatTemplate.of(tokenizer.data)
+        self._engine, self._contexts, self._choosing, self._clock = engine, contexts, choosing, clock
+        self._scheduler = Scheduler(engine.context.pages, room or room_of(engine))
+        self._askers: dict[int, Asker] = {}
+        self._outside: dict[int, bytes] = {}
+        self._cancelled: set[int] = set()
+        self._counts = Counts()
+        self._changed = threading.Condition()
+        self._until: float | None = None  # when answers in hand are ended, once none are taken any more
+        self._beside = ThreadPoolExecutor(1, "constraints")
+        self._thread = threading.Thread(target=self._run, name="serving")
+        self._thread.start()
+
+    def __enter__(self) -> "Serving":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def submit(self, request: Request) -> Answer:
+        """Begin an answer; from any thread.
+
+        Raises RequestError for what cannot be had, Overloaded if it would have to wait too long.
+        """
+        before = self._before(request)
+        tokens = [*before.tokens, *request.prompt]
+        sampler = self._choosing(request, self.tokenizer, self.manifest.vocabulary)
+        with self._changed:
+            if self._until is not None:
+                raise Overloaded("this server is ending; ask another, or come back later", 1.0)
+            now = self._now()
+            try:
+                stream = self._scheduler.submit(
+                    tokens,
+                    request.limits.max_tokens,
+                    now=now,
+                    owner=request.owner,
+                    priority=request.priority,
+                    seen=before.length,
+                )
+            except Overloaded:
+                self._counts.refused += 1
+                raise
+            if before.length:
+                self._outside[stream.number] = before.pages
+            number = stream.number
+            answer = Answer(Usage(stream.prompt, stream.cached), lambda: self._cancel(number))
+            telling = Telling(request.limits, self.tokenizer, stream.most)
+            self._askers[number] = Asker(stream, answer, sampler, telling, request.constraint is not None, now)
+            self._counts.prompt_tokens += stream.prompt
+            self._changed.notify()
+        return answer
+
+    def status(self) -> ServingStatus:
+        """What is under way and what was done; from any thread."""
+        with self._changed:
+            scheduler, pages, counts = self._scheduler, self._engine.context.pages, self._counts
+            return ServingStatus(
+                running=scheduler.running,
+                waiting=scheduler.waiting,
+                swapped=scheduler.outside,
+                pages=pages.pages,
+                pages_used=pages.pages - pages.free_pages - pages.idle_pages,
+                pages_cached=pages.idle_pages,
+                prompt_tokens=counts.prompt_tokens,
+                cached_tokens=counts.cached_tokens,
+                generated_tokens=counts.generated_tokens,
+                steps=counts.steps,
+                rows=counts.rows,
+                preemptions=scheduler.preemptions,
+                finished=dict(counts.finished),
+                refused=counts.refused,
+                times=copy.deepcopy(counts.times),
+            )
+
+    def close(self, drain: Seconds = NO_DRAIN) -> None:
+        """Take no requests any more; answers in hand may end within `drain`, then they are cancelled."""
+        with self._changed:
+            self._until = self._clock() + drain
+            self._changed.notify()
+        self._thread.join()
+        self._beside.shutdown()
+
+    def _now(self) -> Seconds:
+        return Seconds(self._clock())
+
+    def _before(self, request: Request) -> Resumed:
+        """What the answer goes on with."""
+        if request.context is None:
+            return Resumed([], 0, b"")
+        if self._contexts is None:
+            raise RequestError("this server keeps no contexts; send the whole conversation, or start it with some")
+        return resumed(self._contexts, request.context, self.manifest)
+
+    def _cancel(self, number: int) -> None:
+        with self._changed:
+            if number in self._askers:
+                self._cancelled.add(number)
+                self._changed.notify()
+
+    def _run(self) -> None:
+        try:
+            while (step := self._next()) is not None:
+                self._do(step)
+        except BaseException:
+            with self._changed:
+                self._until = self._clock()
+                self._end_all(InternalError("the engine's thread ended; this is a bug, please report it with the log"))
+            raise
+
+    def _next(self) -> Step | None:
+        """Wait for something to do; None if there is nothing any more."""
+        with self._changed:
+            while True:
+                if self._until is not None and self._clock() >= self._until:
+                    self._cancelled |= set(self._askers)
+                wake(self._drop(self._cancelled))
+                if self._askers:
+                    return self._scheduler.plan(self._now())
+                if self._until is not None:
+                    return None
+                self._changed.wait()
+
+    def _drop(self, numbers: set[int]) -> list[Waiter]:
+        """Those who went away, or may not stay, have no answer any more."""
+        waiters = [self._finish(number, "cancelled") for number in sorted(numbers) if number in self._askers]
+        numbers.clear()
+        return [waiter for waiter in waiters if waiter]
+
+    def _do(self, step: Step) -> None:
+        """Move what is to be moved, run the step, and tell what came of it."""
+        self._move(step)
+        parts = list(step.parts.values())
+        asked = [self._askers[part.number] for part in parts if part.wanted]
+        masks = [self._beside.submit(asker.sampler.prepare) for asker in asked if asker.constrained]
+        start = self._clock()
+        try:
+            given = self._engine.step([Part(Session(part.session), part.tokens, int(part.wanted)) for part in parts])
+        except TwofoldError as error:
+            self._fail([part.number for part in parts], error)
+            return
+        finally:
+            wait(masks)
+        took = Seconds(self._clock() - start)
+        waiters = self._tell(step, asked, given, took)
+        wake(waiters)
+
+    def _move(self, step: Step) -> None:
+        """Copy pages out of the pool, or back."""
+        for move in step.moves:
+            if move.inward:
+                self._engine.context.write(move.pages, self._outside.pop(move.number))
+            else:
+                self._outside[move.number] = self._engine.context.read(move.pages)
+
+    def _tell(self, step: Step, asked: Sequence[Asker], given: Sequence[F32], took: Seconds) -> list[Waiter]:
+        """Choose the next tokens and tell them; the scheduler learns who goes on."""
+        waiters: list[Waiter | None] = []
+        goes_on: dict[int, int] = {}
+        ended: list[tuple[int, Piece | TwofoldError]] = []
+        now = self._now()
+        for asker, logits in zip(asked, given, strict=True):
+            number = asker.stream.number
+            try:
+                chosen = asker.sampler.choose(logits, len(asker.stream.tokens))
+                piece = asker.telling.push(chosen, complete=asker.sampler.finished)
+            except TwofoldError as error:
+                ended.append((number, error))
+                continue
+            self._count(asker, now)
+            if piece is not None and piece.finish is not None:
+                ended.append((number, piece))
+                continue
+            goes_on[number] = chosen.token
+            if piece is not None:
+                waiters.append(asker.answer.put(piece))
+        with self._changed:
+            self._counts.steps += 1
+            self._counts.rows += step.rows
+            self._scheduler.stepped(step, goes_on, took)
+            waiters += [self._over(number, last) for number, last in ended]
+        return [waiter for waiter in waiters if waiter]
+
+    def _count(self, asker: Asker, now: Seconds) -> None:
+        """A token was chosen."""
+        times, stream = self._counts.times, asker.stream
+        if asker.first is None:
+            asker.first = now
+            asker.answer.usage.cached_tokens = stream.cached
+            self._counts.cached_tokens += stream.cached
+            times.first_token.add(now - stream.arrived)
+            times.queue.add((stream.begun or now) - stream.arrived)
+        else:
+            times.token.add(now - asker.latest)
+        asker.latest = now
+        asker.answer.usage.generated_tokens = asker.telling.tokens
+        self._counts.generated_tokens += 1
+
+    def _fail(self, numbers: Iterable[int], error: TwofoldError) -> None:
+        """The step of these failed."""
+        with self._changed:
+            waiters = [self._over(number, error) for number in numbers]
+        wake(waiter for waiter in waiters if waiter)
+
+    def _end_all(self, error: TwofoldError) -> None:
+        wake(waiter for number in list(self._askers) if (waiter := self._over(number, error)))
+
+    def _finish(self, number: int, finish: str) -> Waiter | None:
+        return self._over(number, self._askers[number].telling.end(finish))
+
+    def _over(self, number: int, last: Piece | TwofoldError) -> Waiter | None:
+        """The answer has its last piece, or an error."""
+        asker = self._askers.pop(number)
+        self._outside.pop(number, None)
+        self._scheduler.end(number)
+        finish = last.finish if isinstance(last, Piece) else "error"
+        self._counts.finished[finish or ""] += 1
+        self._counts.times.answer.add(self._now() - asker.stream.arrived)
+        return asker.answer.put(last)
