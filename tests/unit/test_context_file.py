@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from twofold.errors import ContextError, InternalError
 from twofold.store import context_file
-from twofold.store.context_file import ContextFile, Head, LayerShape, Turn, file_bytes, write_context
+from twofold.store.context_file import Call, ContextFile, Head, LayerShape, Turn, file_bytes, write_context
 
 FILE = written()
 HEAD_AT = 16
@@ -157,13 +157,15 @@ def test_messages_that_could_not_be_read_again_are_not_written(monkeypatch: pyte
 
 SHAPES = st.builds(LayerShape, st.integers(1, 3), st.integers(1, 4))
 TEXT = st.text(max_size=20)
+CALLS = st.lists(st.builds(Call, TEXT, TEXT, TEXT), max_size=2).map(tuple)
+TURNS = st.builds(Turn, TEXT, st.none() | TEXT, CALLS, *[st.none() | TEXT] * 3)
 
 
 @given(
     st.lists(SHAPES, min_size=1, max_size=3),
     st.integers(0, 130),
     st.integers(0, 3),
-    st.none() | st.lists(st.builds(Turn, TEXT, TEXT), max_size=3),
+    st.none() | st.lists(TURNS, max_size=3),
 )
 def test_any_context_is_read_as_it_was_written(
     layers: list[LayerShape], length: int, more: int, turns: list[Turn] | None

@@ -139,5 +139,5 @@ def _shapes(manifest: Manifest) -> tuple[LayerShape, ...]:
 
 def _title(turns: Sequence[Turn] | None) -> str:
     """How the first thing that a user said begins, on one line."""
-    said = next((turn.content for turn in turns or () if turn.role == "user"), "")
+    said = next((turn.content for turn in turns or () if turn.role == "user" and turn.content), "")
     return one_line(said[: 4 * TITLE_LETTERS])[:TITLE_LETTERS]
