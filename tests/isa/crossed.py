@@ -1,18 +1,38 @@
-"""Builds tests/isa/hashes.c with the kernels of native/, for this processor or crossed with Zig, and runs it."""
+"""Builds the programs of this folder with the kernels of native/, here or crossed with Zig, and runs them."""
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 NATIVE = ROOT / "native"
-PROGRAM = Path(__file__).with_name("hashes.c")
+PROGRAMS = sorted(Path(__file__).parent.glob("*.c"))
 TABLE = tomllib.loads((NATIVE / "levels.toml").read_text())
 Hashes = dict[str, dict[str, str]]  # level → case → hash
+Crossed = Callable[[str], Path]  # a processor family's folder of programs
+
+
+def need_zig() -> None:
+    """Skip the test unless programs can be crossed."""
+    if find_spec("ziglang") is None:
+        pytest.skip("ziglang is not installed, so nothing was crossed: make test-isa installs it")
+
+
+def emulator(family: str, cpu: str) -> list[str | Path]:
+    """The command that runs programs of another processor; skips the test without it."""
+    found = shutil.which(f"qemu-{family}")
+    if found is None:
+        pytest.skip(f"qemu-{family} is not installed, so {cpu} was not tested (Debian: apt install qemu-user)")
+    return [found, "-cpu", cpu]
 
 
 def zig(family: str, system: str = "linux-musl") -> list[str]:
@@ -38,7 +58,7 @@ def jobs(family: str) -> list[tuple[Path, list[str], str]]:
 
 
 def cross(family: str, folder: Path) -> Path:
-    """A static program of one processor family; the assembly that it is made of lies beside it."""
+    """The folder of the static programs of one processor family; the assembly that they are made of is there too."""
 
     def compile_one(job: tuple[Path, list[str], str]) -> Path:
         source, flags, name = job
@@ -49,21 +69,23 @@ def cross(family: str, folder: Path) -> Path:
 
     with ThreadPoolExecutor(2) as threads:
         kernels = list(threads.map(compile_one, jobs(family)))
-    out = folder / "hashes"
-    run([*zig(family), *TABLE["flags"], "-g0", f"-I{NATIVE}", "-static", PROGRAM, *kernels, "-o", out])
-    return out
+    for program in PROGRAMS:
+        out = folder / program.stem
+        run([*zig(family), *TABLE["flags"], "-g0", f"-I{NATIVE}", "-static", program, *kernels, "-o", out])
+    return folder
 
 
 def native(library: Path, folder: Path) -> Path:
-    """A program on the installed library, compiled for this processor."""
-    out = folder / "hashes"
+    """The folder of the programs on the installed library, compiled for this processor."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
-    run([*compiler, *TABLE["flags"], f"-I{NATIVE}", PROGRAM, library, f"-Wl,-rpath,{library.parent}", "-o", out])
-    return out
+    for program in PROGRAMS:
+        out = folder / program.stem
+        run([*compiler, *TABLE["flags"], f"-I{NATIVE}", program, library, f"-Wl,-rpath,{library.parent}", "-o", out])
+    return folder
 
 
 def hashes(command: list[str | Path]) -> Hashes:
-    """The lines that the program prints, by level and case."""
+    """The lines that a program prints, by level and case."""
     found: Hashes = {}
     for line in run(command).splitlines():
         level, case, value = line.split()

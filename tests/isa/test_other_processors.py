@@ -1,14 +1,12 @@
 """Every operation gives the same bits on ARM and RISC-V as here: hashes.c, crossed with Zig and run under QEMU."""
 
-import functools
 import re
 import shutil
 import subprocess
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from crossed import NATIVE, TABLE, Hashes, cross, hashes, native, run, zig
+from crossed import NATIVE, TABLE, Crossed, Hashes, emulator, hashes, native, need_zig, run, zig
 
 from twofold.native import PATH as LIBRARY
 
@@ -29,36 +27,22 @@ FUSED = re.compile(r"\bv?f(n?m(add|sub)|ml[as]l?2?|w?n?m(acc|sac)|cmla)")
 pytestmark = pytest.mark.timeout(600)  # Zig builds its C library once, which takes a minute where others work too
 
 
-@pytest.fixture(scope="module")
-def crossed(tmp_path_factory: pytest.TempPathFactory) -> "functools._lru_cache_wrapper[Path]":
-    """The program of a processor family, built once, when first asked for; its assembly lies beside it."""
-    return functools.cache(lambda family: cross(family, tmp_path_factory.mktemp(family)))
-
-
-def need_zig() -> None:
-    if find_spec("ziglang") is None:
-        pytest.skip("ziglang is not installed, so nothing was crossed: make test-isa installs it")
-
-
 def by_level(found: Hashes) -> Hashes:
     """What each level gave, with the work that knows no level."""
     return {level: found["any"] | cases for level, cases in found.items() if level != "any"}
 
 
 def test_every_level_of_this_processor_gives_the_golden_hashes(tmp_path: Path) -> None:
-    found = by_level(hashes([native(LIBRARY, tmp_path)]))
+    found = by_level(hashes([native(LIBRARY, tmp_path) / "hashes"]))
     assert "portable" in found
     for level, cases in found.items():
         assert cases == GOLDEN, level
 
 
 @pytest.mark.parametrize(("family", "cpu", "levels"), PROCESSORS)
-def test_another_processor_gives_the_golden_hashes(crossed, family: str, cpu: str, levels: list[str]) -> None:
+def test_another_processor_gives_the_golden_hashes(crossed: Crossed, family: str, cpu: str, levels: list[str]) -> None:
     need_zig()
-    emulator = shutil.which(f"qemu-{family}")
-    if emulator is None:
-        pytest.skip(f"qemu-{family} is not installed, so {cpu} was not tested (Debian: apt install qemu-user)")
-    found = by_level(hashes([emulator, "-cpu", cpu, crossed(family)]))
+    found = by_level(hashes([*emulator(family, cpu), crossed(family) / "hashes"]))
     assert list(found) == levels
     for level, cases in found.items():
         assert cases == GOLDEN, level
@@ -71,9 +55,9 @@ def test_threads_change_no_hash() -> None:
 
 
 @pytest.mark.parametrize("family", ["aarch64", "riscv64"])
-def test_nothing_is_fused_in_what_was_crossed(crossed, family: str) -> None:
+def test_nothing_is_fused_in_what_was_crossed(crossed: Crossed, family: str) -> None:
     need_zig()
-    sources = sorted(crossed(family).parent.glob("*.s"))
+    sources = sorted(crossed(family).glob("*.s"))
     assert len(sources) > len(TABLE["levels"][family])
     for source in sources:
         assert not FUSED.search(source.read_text()), source.name

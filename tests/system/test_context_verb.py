@@ -198,6 +198,9 @@ def test_the_quota_refuses_or_evicts_as_it_is_set(home: Home, tiny: Path) -> Non
     assert said.code == REQUEST_ERROR
     assert "quota of 1.0 MiB" in said.complaint
     assert said.json["text"]
+    chat = ("chat", tiny, "--max-tokens", "4", "--keep", "b")
+    told = done(twofold(*chat, stdin=b"hello\nthe world\n", environment={**home, **small}))
+    assert told.errors.count("quota of 1.0 MiB") == 2  # and the conversation went on
     assert names(home) == ["a", "old"]
     done(run(home, tiny, "hello", "--keep", "b", TWOFOLD_EVICT_CONTEXTS="true", **small))
     assert names(home) == ["a", "b"]

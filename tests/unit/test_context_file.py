@@ -4,6 +4,7 @@ import hashlib
 import io
 import struct
 import tracemalloc
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from twofold.errors import ContextError, InternalError
 from twofold.store import context_file
-from twofold.store.context_file import ContextFile, Head, LayerShape, Turn, file_bytes, write_context
+from twofold.store.context_file import Call, ContextFile, Head, LayerShape, Turn, file_bytes, write_context
 
 FILE = written()
 HEAD_AT = 16
@@ -35,7 +36,7 @@ def test_a_file_is_read_as_it_was_written_and_as_long_as_was_said() -> None:
     assert len(FILE) == file_bytes(HEAD)
 
 
-def test_the_bytes_of_a_file_are_those_of_the_format(tmp_path: object) -> None:
+def test_the_bytes_of_a_file_are_those_of_the_format() -> None:
     encoded = msgspec.msgpack.encode(HEAD)
     tokens = b"".join(struct.pack("<I", token) for token in TOKENS)
     body = b"2FOLDCTX" + struct.pack("<II", 1, len(encoded)) + encoded + tokens + b"".join(pages_of(HEAD))
@@ -114,17 +115,24 @@ def test_a_head_that_lacks_something_is_refused() -> None:
             read(with_head({key: value for key, value in BUILT.items() if key != name}))
 
 
-def test_no_memory_is_taken_for_what_the_file_does_not_have() -> None:
+def test_fewer_tokens_than_positions_are_refused() -> None:
+    with pytest.raises(ContextError, match="fewer tokens than positions"):
+        read(written(msgspec.structs.replace(HEAD, tokens=64)))
+
+
+def test_no_memory_is_taken_for_what_the_file_does_not_have(tmp_path: Path) -> None:
     huge = msgspec.structs.replace(HEAD, length=1 << 31, tokens=1 << 31, layers=(LayerShape(1 << 16, 1 << 16),) * 4096)
-    files = [with_head(huge), FILE[:12] + b"\xff" * 4 + FILE[16:], FILE[:12] + struct.pack("<I", 16 << 20) + FILE[16:]]
-    tracemalloc.start()
-    try:
-        for data in files:
-            with pytest.raises(ContextError):
-                read(data)
-        assert tracemalloc.get_traced_memory()[1] < 4 << 20
-    finally:
-        tracemalloc.stop()
+    long_heads = (FILE[:12] + struct.pack("<I", count) + FILE[16:] for count in (0xFFFFFFFF, 16 << 20))
+    for data in (with_head(huge), *long_heads):
+        (tmp_path / "file").write_bytes(data)
+        with (tmp_path / "file").open("rb") as file:
+            tracemalloc.start()
+            try:
+                with pytest.raises(ContextError):
+                    ContextFile(file, len(data), "it")
+                assert tracemalloc.get_traced_memory()[1] < 4 << 20
+            finally:
+                tracemalloc.stop()
 
 
 def test_another_version_is_refused_as_such() -> None:
@@ -149,13 +157,15 @@ def test_messages_that_could_not_be_read_again_are_not_written(monkeypatch: pyte
 
 SHAPES = st.builds(LayerShape, st.integers(1, 3), st.integers(1, 4))
 TEXT = st.text(max_size=20)
+CALLS = st.lists(st.builds(Call, TEXT, TEXT, TEXT), max_size=2).map(tuple)
+TURNS = st.builds(Turn, TEXT, st.none() | TEXT, CALLS, *[st.none() | TEXT] * 3)
 
 
 @given(
     st.lists(SHAPES, min_size=1, max_size=3),
     st.integers(0, 130),
     st.integers(0, 3),
-    st.none() | st.lists(st.builds(Turn, TEXT, TEXT), max_size=3),
+    st.none() | st.lists(TURNS, max_size=3),
 )
 def test_any_context_is_read_as_it_was_written(
     layers: list[LayerShape], length: int, more: int, turns: list[Turn] | None

@@ -54,7 +54,8 @@ def show_(name: Name, json: options.Json = False) -> None:
         show.write_json(record(kept) | {"turns": head.turns})
         return
     for turn in head.turns or ():
-        show.write(f"{one_line(turn.role)}: {_harmless(turn.content)}\n")
+        calls = "".join(f" {call.name}({call.arguments})" for call in turn.tool_calls)
+        show.write(f"{one_line(turn.role)}: {_harmless((turn.content or '') + calls)}\n")
     what = "plain text" if head.turns is None else f"{len(head.turns)} messages"
     show.note(
         f"{what}, {head.tokens} tokens of {one_line(head.model_name)}, {bytes_text(kept.size_bytes)}, "

@@ -4,6 +4,8 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import msgspec
+
 from twofold.cli.run import check_length, prompt_tokens
 from twofold.config import Settings
 from twofold.engine import kept as engine_kept
@@ -28,12 +30,12 @@ def kept(engine: Engine, settings: Settings, name: str) -> Iterator[Keeper]:
 
 def messages(keeper: Keeper) -> list[Message]:
     """What was said so far."""
-    return [Message(turn.role, turn.content) for turn in keeper.turns or ()]
+    return msgspec.convert(msgspec.to_builtins(keeper.turns or ()), list[Message])
 
 
 def keep(keeper: Keeper, said: Sequence[Message]) -> None:
     """Keep the conversation as it is now. Errors as `Keeper.keep`."""
-    keeper.turns = [Turn(message.role, message.content or "") for message in said]
+    keeper.turns = msgspec.convert(msgspec.to_builtins(said), list[Turn])
     keeper.keep()
 
 

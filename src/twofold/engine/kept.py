@@ -83,27 +83,17 @@ class Keeper:
     """
 
     def __init__(self, engine: Engine, contexts: Contexts, name: str, clock: Clock) -> None:
+        """Go on where the context `name` ends, if there is one; for who holds `name`. Errors as `restore`."""
         self._engine, self._contexts, self.name, self._clock = engine, contexts, name, clock
-        self.session = engine.open()
         self.pending: list[int] = []
         self.turns: list[Turn] | None = []
         self._created = UnixSeconds(int(clock()))
+        self.session = self._loaded() if contexts.exists(name) else engine.open()
 
     @property
     def new(self) -> bool:
         """Whether nothing is in it yet, so that it can become a conversation or plain text."""
         return not self.session.tokens and not self.turns and not self.pending
-
-    def load(self) -> None:
-        """Go on where the kept context ends. Errors as `restore`, and NoContext."""
-        with self._contexts.read(self.name) as file:
-            number, tokens = restore(self._engine.context, file, self.name)
-            head = file.head
-        self._engine.close(self.session)
-        self.session = Session(number)
-        self.session.tokens, self.pending = tokens[: head.length], tokens[head.length :]
-        self.turns = None if head.turns is None else list(head.turns)
-        self._created = head.created
 
     def keep(self) -> None:
         """Keep the session as it is now. ContextError if the quota has no room; what was kept before is there then."""
@@ -118,17 +108,25 @@ class Keeper:
         )
         self._contexts.put(self.name, head, tokens, self._engine.context.pages_out(number))
 
+    def _loaded(self) -> Session:
+        with self._contexts.read(self.name) as file:
+            number, tokens = restore(self._engine.context, file, self.name)
+            head = file.head
+        session = Session(number)
+        session.tokens, self.pending = tokens[: head.length], tokens[head.length :]
+        self.turns = None if head.turns is None else list(head.turns)
+        self._created = head.created
+        return session
+
 
 @contextlib.contextmanager
 def kept(engine: Engine, contexts: Contexts, name: str, clock: Clock) -> Iterator[Keeper]:
     """A session that goes on with the context `name` if there is one; inside, nobody else uses it.
 
-    Errors as `Contexts.hold` and `Keeper.load`.
+    Errors as `Contexts.hold` and `restore`.
     """
     with contexts.hold(name):
         keeper = Keeper(engine, contexts, name, clock)
-        if contexts.exists(name):
-            keeper.load()
         try:
             yield keeper
         finally:
@@ -141,5 +139,5 @@ def _shapes(manifest: Manifest) -> tuple[LayerShape, ...]:
 
 def _title(turns: Sequence[Turn] | None) -> str:
     """How the first thing that a user said begins, on one line."""
-    said = next((turn.content for turn in turns or () if turn.role == "user"), "")
+    said = next((turn.content for turn in turns or () if turn.role == "user" and turn.content), "")
     return one_line(said[: 4 * TITLE_LETTERS])[:TITLE_LETTERS]

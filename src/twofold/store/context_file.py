@@ -63,11 +63,23 @@ class LayerShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return PAGE_POSITIONS * 2 * 2 * self.kv_heads * self.head_dim
 
 
-class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One message of a conversation."""
+class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A call of a tool, its arguments as JSON text."""
+
+    name: str
+    arguments: str
+    id: str = ""
+
+
+class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One message of a conversation, with all that a chat template may read of it."""
 
     role: Annotated[str, Meta(max_length=64)]
-    content: str
+    content: str | None
+    tool_calls: tuple[Call, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+    reasoning_content: str | None = None
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
