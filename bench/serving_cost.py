@@ -2,7 +2,7 @@
 
     python bench/serving_cost.py [--streams 1,8,32] [--rounds 3] [--json FILE]
 
-Both ways decode on the same engine, in turns; milliseconds of a step. Answers are read in one event loop, as servers do.
+Both ways decode on the same engine, in turns; milliseconds of a step. Answers are read in one event loop.
 The time to the first token is that of a prompt of `PREFIX` tokens, asked for twice.
 """
 
