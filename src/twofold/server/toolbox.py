@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from twofold.engine.constraint import call_of
-from twofold.engine.request import Constraint
+from twofold.engine.constraint import Constraint
+from twofold.engine.tool_choice import call_of
 from twofold.errors import RequestError
 from twofold.model.tokenizer import Tokenizer
 from twofold.model.tool_calls import ToolCallReader, ToolFormat, format_of
