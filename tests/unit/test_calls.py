@@ -117,6 +117,17 @@ def test_lanes_of_one_owner_that_are_out_of_step_do_not_wait_for_each_other() ->
         assert (calls.linger(100_000) > 0) == waits
 
 
+def test_calls_of_a_batch_that_failed_and_ran_one_by_one_are_expected_once() -> None:
+    calls = queue()
+    for port in range(2):
+        calls.put(call(port, 1))
+    batch = calls.next(0)
+    for one in batch:
+        calls.ran([one], 500, 500)
+    calls.ran(batch, 1000, 1000)
+    calls.check()
+
+
 def test_who_stays_away_is_not_waited_for() -> None:
     calls = queue()
     for port in range(2):

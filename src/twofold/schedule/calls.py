@@ -141,6 +141,7 @@ class CallQueue:
         for call in batch:
             had = self._had.get(call.owner)
             self._had[call.owner] = Had((had.at(now) if had else 0.0) + a_row * call.rows, now)
+            self._forget(call.port)  # it is known already if a batch failed and each of its calls ran by itself
             self._coming[call.port] = Coming(following, call.owner, call.rows, now)
             self._expected[following] += 1
             self._rows[following] += call.rows
