@@ -152,3 +152,20 @@ def test_a_processor_lost_under_several_lanes_is_found_again(
             first.close()
             with served(weights, url):
                 assert np.array_equal(decoded(several), expected)
+
+
+def test_lanes_over_two_replicas_go_on_when_one_dies(
+    weights: Troubled, backend: Native, tmp_path: Path, tiny_path: Path
+) -> None:
+    urls = [f"shm://{tmp_path}/{name}" for name in "ab"]
+    with in_process(tiny_path, 1) as plain:
+        expected = decoded(plain)
+    with Checkpoint.open(tiny_path) as checkpoint:
+        other = WeightMemory(checkpoint.model, checkpoint.tensor, Reference())
+    with contextlib.ExitStack() as first, served(other, urls[1]):
+        first.enter_context(served(weights, urls[0]))
+        with engine_at(",".join(urls), backend, wait=20.0, lanes=3) as several:
+            assert np.array_equal(decoded(several), expected)
+            assert several.weights.spent.failovers == 0
+            first.close()
+            assert np.array_equal(decoded(several), expected)

@@ -76,7 +76,7 @@ def engine_at(url: str, backend: Native, wait: float = 0.0, lanes: int | None = 
     def connect(address: str, deadline: Seconds) -> link.Connection:
         return link.connect(address, deadline=deadline)
 
-    with Attachments(connect, [Entry(url)]) as attachments:
+    with Attachments(connect, [Entry(one) for one in url.split(",")]) as attachments:
         context = ContextMemory(attachments.manifest, backend, positions=1024)
         caller = Caller(attachments, wait=Seconds(wait))
         yield Engine(caller, context, lanes=lanes)

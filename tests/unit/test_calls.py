@@ -129,6 +129,20 @@ def test_lanes_of_one_owner_that_are_out_of_step_do_not_wait_for_each_other() ->
         assert (calls.linger(100_000) > 0) == waits
 
 
+def test_a_call_that_was_answered_in_another_way_is_neither_open_nor_expected() -> None:
+    calls = queue()
+    for port in range(2):
+        put(calls, port, 1)
+    assert calls.next(0) == [0, 1]
+    calls.withdraw(0)
+    assert (calls.open(0), calls.open(1)) == (False, True)
+    calls.ran(1000, 1000)
+    calls.check()
+    assert not calls.open(1)
+    put(calls, 1, 2, arrived=1001)
+    assert calls.linger(1001) == 0
+
+
 def test_who_stays_away_is_not_waited_for() -> None:
     calls = queue()
     for port in range(2):

@@ -142,8 +142,6 @@ def test_a_certain_token_has_log_probability_zero_and_none_is_above(tokenizer: T
         (request(limits=Limits(stop_ids=(VOCABULARY,))), "stop-ids"),
         (request(Sampling(logit_bias=((VOCABULARY, 1.0),))), "logit-bias"),
         (request(Sampling(logit_bias=((-1, 1.0),))), "logit-bias"),
-        (request(logprobs=21), "logprobs"),
-        (request(logprobs=-1), "logprobs"),
     ],
 )
 def test_what_is_outside_the_vocabulary_or_its_range_is_refused_by_name(

@@ -117,14 +117,16 @@ class Engine:
     def _step(self, parts: Sequence[Part], lanes: int, most: int, largest: int | None, *, asked: int) -> list[F32]:
         """A step in so many lanes, which were chosen for `asked` rows."""
         loads = deal([(len(p.tokens), p.wanted) for p in parts], lanes, most=most, most_wanted=self._head_rows)
+        known = len(self._lanes)
         while len(self._lanes) < min(lanes, len(loads)):
             self._lanes.append(Lane(self.weights.another(), self.context))
         end = self._ending.segment(largest, self.weights.attachments.map)
         start, before = time.monotonic_ns(), self._worked()
         logits = self._ended(parts, loads, end, largest)
         now, after = time.monotonic_ns(), self._worked()
-        ran = Ran(now - start, *(late - early for late, early in zip(after, before, strict=True)))
-        self._choice.ran(asked, most, lanes, ran, now)
+        if known == len(self._lanes):  # connections are made once; that is not how long a step takes
+            ran = Ran(now - start, *(late - early for late, early in zip(after, before, strict=True)))
+            self._choice.ran(asked, most, lanes, ran, now)
         for part in parts:
             self.context.advance([(part.session.number, len(part.tokens))])
             part.session.tokens += part.tokens

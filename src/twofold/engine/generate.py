@@ -20,7 +20,10 @@ from twofold.model.tokenizer import TextStream, Tokenizer
 
 
 class Timings(msgspec.Struct):
-    """Where the time went, in seconds. `link` is what calls took beyond the work of weight memory."""
+    """Where the time went, in seconds. `link` is what calls took beyond the work of weight memory.
+
+    With several lanes both memories work at once, so the parts may add up to more than the whole.
+    """
 
     prompt_tokens: int = 0
     generated_tokens: int = 0

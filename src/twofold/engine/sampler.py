@@ -15,7 +15,6 @@ from twofold.kernels.binding import ChoiceStruct
 from twofold.kernels.choosing import best
 from twofold.model.tokenizer import Tokenizer
 
-MOST_LOGPROBS = 20
 NEVER = np.float32(-np.inf)
 
 
@@ -151,8 +150,6 @@ def _check(request: Request, vocabulary: int) -> None:
         wrong = next((token for token in tokens if not 0 <= token < vocabulary), None)
         if wrong is not None:
             raise RequestError(f"{name} has the token {wrong}; the tokens of this model are 0 to {vocabulary - 1}")
-    if request.logprobs is not None and not 0 <= request.logprobs <= MOST_LOGPROBS:
-        raise RequestError(f"logprobs is {request.logprobs}; it must lie between 0 and {MOST_LOGPROBS}")
 
 
 def _choice(sampling: Sampling, vocabulary: int) -> ChoiceStruct:
