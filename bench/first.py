@@ -1,15 +1,20 @@
-"""The first table: one stream and a prefill of 700, both memories in process, over shared memory, over TCP.
+"""The first table: one stream and a prefill of 700, both memories in process, over shared memory, TCP and TLS.
 
     make bench            writes bench/results/first.json and prints the table
 
-Rounds go through the three ways in turn, so a drift of the machine meets all of them alike; the figures are
+Rounds go through the ways in turn, so a drift of the machine meets all of them alike; the figures are
 medians of the rounds with minimum and maximum beside them. Run it on a machine that does nothing else.
 """
 
 import argparse
 import contextlib
 import json
+import os
+import socket
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,15 +35,35 @@ Samples = dict[str, dict[str, list[float]]]
 
 
 @contextlib.contextmanager
-def three_ways(path: Path) -> Iterator[dict[str, Ready]]:
-    """The same model three times: all threads in process; else one thread a side."""
+def joined() -> Iterator[str]:
+    """A tls:// address of this host that its own keys, in a folder made for it, let it use."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as free, contextlib.ExitStack() as stack:
+        before = os.environ.get("XDG_CONFIG_HOME")
+        os.environ["XDG_CONFIG_HOME"] = folder
+        stack.callback(os.environ.pop, "XDG_CONFIG_HOME")
+        if before is not None:
+            stack.callback(os.environ.update, XDG_CONFIG_HOME=before)
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+        free.close()
+        twofold = [sys.executable, "-m", "twofold"]
+        invitation = subprocess.check_output(
+            [*twofold, "keys", "grant", "bench", "--host", place], stderr=subprocess.DEVNULL
+        )
+        subprocess.run([*twofold, "join", "-"], input=invitation, check=True, capture_output=True)
+        yield f"tls://{place}"
+
+
+@contextlib.contextmanager
+def all_ways(path: Path) -> Iterator[dict[str, Ready]]:
+    """The same model again and again: all threads in process; else one thread a side."""
     threads = max(1, physical_cores() - 1)
     with contextlib.ExitStack() as stack:
         ways = {"in process": stack.enter_context(open_engine(str(path), Settings(), split=False, progress=silent))}
         ways["in process, 1 thread"] = stack.enter_context(
             open_engine(str(path), Settings(threads=1), split=False, progress=silent)
         )
-        for name, url in (("shm", None), ("tcp", "tcp://127.0.0.1:0")):
+        for name, url in (("shm", None), ("tcp", "tcp://127.0.0.1:0"), ("tls", stack.enter_context(joined()))):
             child = stack.enter_context(SpawnedWeights(weights_command(path, listen=url, threads=threads)))
             ways[name] = stack.enter_context(
                 open_engine(None, Settings(weights=child.url, threads=1), split=False, progress=silent)
@@ -71,7 +96,7 @@ def prefill_rate(ready: Ready, tokens: list[int]) -> float:
 def measure(path: Path, rounds: int) -> Samples:
     """Tokens a second of every round, by way and by work."""
     samples: Samples = {}
-    with three_ways(path) as ways:
+    with all_ways(path) as ways:
         vocabulary = next(iter(ways.values())).engine.manifest.vocabulary
         for turn in range(rounds + 1):
             tokens = np.random.default_rng(turn).integers(0, vocabulary, PREFILL + 1).tolist()
@@ -84,11 +109,16 @@ def measure(path: Path, rounds: int) -> Samples:
 
 
 def table(samples: Samples) -> str:
-    """Medians, with minimum and maximum, as Markdown."""
-    lines = [f"| way | 1 stream, {GENERATED} tokens, tok/s | prefill of {PREFILL}, tok/s |", "|---|---|---|"]
+    """Medians with minimum and maximum, and what share of one thread in process a stream has, as Markdown."""
+    lines = [
+        f"| way | 1 stream, {GENERATED} tokens, tok/s | of one thread in process | prefill of {PREFILL}, tok/s |",
+        "|---|---|---|---|",
+    ]
+    alone = samples["in process, 1 thread"]["decode"]
     for name, works in samples.items():
         cells = [f"{statistics.median(v):.0f} ({min(v):.0f}–{max(v):.0f})" for v in works.values()]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        share = statistics.median(one / other for one, other in zip(works["decode"], alone, strict=True))
+        lines.append(f"| {name} | {cells[0]} | {share:.2f} | {cells[1]} |")
     return "\n".join(lines)
 
 
