@@ -52,6 +52,9 @@ class FakeAnswer:
         self._loop = asyncio.get_running_loop()
         tokenizer, limits = self._serving.tokenizer, self.request.limits
         told, said = tokenizer.encode(self._serving.text, add_bos=False), 0
+        if self._serving.lumped:
+            yield Piece(self._serving.text, (), "stop")
+            return
         for token in told[: limits.max_tokens]:
             if self._serving.held and said:
                 await self._release.wait()
@@ -94,6 +97,7 @@ class FakeServing:
         self.chat_template: ChatTemplate | None = ChatTemplate.of(data)
         self.text = TEXT
         self.held = False
+        self.lumped = False  # all in one piece
         self.stopping = False  # end as at a stop string: without an end token
         self.failing: TwofoldError | None = None
         self.refusing: Callable[[Request], TwofoldError | None] = lambda request: None

@@ -145,10 +145,10 @@ def test_slow_strangers_slow_nobody(server: Running) -> None:
         stranger.close()
 
 
-def test_schemathesis_finds_nothing_in_the_document_that_is_served(server: Running) -> None:
+def test_schemathesis_finds_nothing_in_the_document_that_is_served(server: Running, tmp_path: Path) -> None:
     command = (sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json", "--url", server.url)
     bounds = ("--max-examples", "8", "--seed", "1", "--no-color", "--generation-database", "none")
-    done = subprocess.run([*command, *bounds], capture_output=True, text=True, timeout=110)
+    done = subprocess.run([*command, *bounds], capture_output=True, text=True, timeout=110, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     alive(server)
 

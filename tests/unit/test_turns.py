@@ -42,8 +42,9 @@ def test_tools_are_told_to_the_model_and_its_calls_come_back(able: Served) -> No
     assert able.serving.asked.constraint is None
 
 
-def test_a_stream_tells_the_same_calls_numbered(able: Served) -> None:
-    able.serving.text = f"well {CALL}{CALL}"
+@pytest.mark.parametrize("lumped", [False, True])
+def test_a_stream_tells_the_same_calls_numbered(able: Served, lumped: bool) -> None:
+    able.serving.text, able.serving.lumped = f"well {CALL}{CALL}", lumped
     chunks = events(able.post(PATH, {"messages": HELLO, "tools": [ADD], "stream": True}))[:-1]
     choices = [chunk["choices"][0] for chunk in chunks]
     calls = [call for choice in choices for call in choice["delta"].get("tool_calls", [])]
@@ -51,6 +52,13 @@ def test_a_stream_tells_the_same_calls_numbered(able: Served) -> None:
     assert len({call["id"] for call in calls}) == 2
     assert "".join(choice["delta"].get("content", "") for choice in choices) == "well"
     assert choices[-1]["finish_reason"] == "tool_calls"
+
+
+def test_an_answer_that_was_cut_off_after_a_call_says_so(able: Served) -> None:
+    able.serving.text = f"{CALL} and so on"
+    tokens = len(able.serving.tokenizer.encode(CALL))
+    told = ask(able, tools=[ADD], max_tokens=tokens + 1)
+    assert (len(told["message"]["tool_calls"]), told["finish_reason"]) == (1, "length")
 
 
 @pytest.mark.parametrize("parameters", [{"tools": [NOW]}, {"tools": [ADD], "tool_choice": "none"}, {}])
