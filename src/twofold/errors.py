@@ -55,7 +55,7 @@ class Overloaded(TwofoldError):  # noqa: N818
 
     exit_code = 75
 
-    def __init__(self, message: str, retry_after_seconds: float) -> None:
+    def __init__(self, message: str, retry_after_seconds: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
 
