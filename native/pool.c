@@ -6,8 +6,8 @@
  *
  * Waiting spins briefly (the next job of a token comes within microseconds), then sleeps on a futex, so an idle pool
  * uses no processor and a busy neighbour is not fought. Where a neighbour has the processor of one thread, all the
- * others wait for that thread; so a thread that came late because it had no processor moves to another one, and if that
- * happens twice within a second, the team is made smaller by one for a while. Late is who keeps the others waiting for
+ * others wait for that thread; so a thread that came late because it had no processor moves to another one, and if a
+ * quarter of the time is lost so, the team is made smaller by one for a while. Late is who keeps the others waiting for
  * longer than they would have needed to do his part too. Who comes last to a meeting on the processor on which another
  * went to sleep shares it with him, and moves as well: neither is ever late, but they work in turns, and the system,
  * which sees two busy processors, leaves it so. Results do not depend on the size of the team. */
@@ -26,7 +26,8 @@
 #include "twofold.h"
 
 enum { SPINS = 2000 };
-enum { LATE_NS = 500000, REST_NS = 100000000, RECENT_NS = 1000000000, LONGEST_REST_NS = 1600000000 };
+enum { LATE_NS = 500000, REST_NS = 100000000, LONGEST_REST_NS = 1600000000 };
+enum { BORNE_OF = 4, BORNE_NS = 10000000 }; /* what may be lost to waiting: one of so much time, and so much at once */
 
 struct signal {
   _Alignas(128) atomic_uint value;
@@ -38,12 +39,12 @@ struct pool {
   atomic_llong asleep_since; /* when someone at the meeting under way went to sleep */
   atomic_int asleep_on;      /* and on which processor */
   int64_t met_ns;            /* when all met last */
-  atomic_int kept_waiting;   /* a thread came late to a meeting because others had its processor */
+  atomic_llong waited_ns;    /* for threads that came late because others had their processor, since the job began */
   job *work;
   void *argument;
   int threads, stop;
   int taking_part;                /* in the job under way */
-  int64_t late_ns;                /* when a thread was last late */
+  int64_t late_ns, lost_ns;       /* when a thread was last late; what was lost by then, beyond what may be */
   int64_t rest_until_ns, rest_ns; /* until then the team stays as small as it is; the length of that rest */
   pthread_t handle[MAX_THREADS];
   struct worker { struct pool *pool; int thread; } worker[MAX_THREADS];
@@ -107,11 +108,11 @@ static void announce(struct signal *s, unsigned value) {
   if (atomic_load(&s->asleep)) syscall(SYS_futex, &s->value, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0, 0);
 }
 
-/* whether the last to come, now, cost more than a team without him would: n at work for a time do in it what n - 1 need
- * n / (n - 1) of it for */
-static int is_late(struct pool *p, int64_t now) {
+/* for how long the others waited for the last to come, now, if that cost more than a team without him would: n at work
+ * for a time do in it what n - 1 need n / (n - 1) of it for; else 0 */
+static int64_t late_by(struct pool *p, int64_t now) {
   const int64_t since = atomic_load(&p->asleep_since), waited = now - since, worked = since - p->met_ns;
-  return waited > LATE_NS && waited * (p->taking_part - 1) > worked;
+  return waited > LATE_NS && waited * (p->taking_part - 1) > worked ? waited : 0;
 }
 
 void pool_barrier(struct pool *p) {
@@ -120,8 +121,9 @@ void pool_barrier(struct pool *p) {
   if (atomic_fetch_add(&p->arrived, 1) + 1 == (unsigned)p->taking_part) {
     const int64_t now = now_ns();
     if (atomic_load(&p->phase.asleep)) {
-      const int late = is_late(p, now) && was_kept_waiting();
-      if (late) atomic_store(&p->kept_waiting, 1);
+      const int64_t waited = late_by(p, now);
+      const int late = waited && was_kept_waiting();
+      if (late) atomic_fetch_add(&p->waited_ns, waited);
       if (late || sched_getcpu() == atomic_load(&p->asleep_on)) change_processor();
     }
     p->met_ns = now;
@@ -137,12 +139,15 @@ int pool_team(const struct pool *p) { return (int)atomic_load_explicit(&p->team.
 /* the size of the team from the next job on */
 static void choose_team(struct pool *p) {
   const int team = pool_team(p);
-  if (atomic_load_explicit(&p->kept_waiting, memory_order_relaxed)) {
-    const int64_t now = now_ns(), since = now - p->late_ns;
+  const int64_t waited = atomic_load_explicit(&p->waited_ns, memory_order_relaxed);
+  if (waited) {
+    const int64_t now = now_ns(), left = p->lost_ns - (now - p->late_ns) / BORNE_OF;
     const int soon = now - p->rest_until_ns < REST_NS; /* after the last rest */
-    atomic_store(&p->kept_waiting, 0);
+    atomic_store(&p->waited_ns, 0);
     p->late_ns = now;
-    if (since > RECENT_NS) return; /* once may be chance: two of us on one processor, and one has moved */
+    p->lost_ns = (left > 0 ? left : 0) + waited;
+    if (p->lost_ns < BORNE_NS) return; /* it may be chance, or somebody who is soon done */
+    p->lost_ns = 0;
     p->rest_ns = !soon ? REST_NS : p->rest_ns * 2 < LONGEST_REST_NS ? p->rest_ns * 2 : LONGEST_REST_NS;
     p->rest_until_ns = now + p->rest_ns;
     if (team > 1) announce(&p->team, (unsigned)team - 1);

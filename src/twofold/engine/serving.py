@@ -47,6 +47,10 @@ class Choosing(Protocol):
     def finished(self) -> bool:
         """Nothing more is allowed."""
 
+    @property
+    def largest(self) -> int | None:
+        """How many of the largest logits of the next token decide; None if all do."""
+
     def prepare(self) -> None:
         """Make ready for `choose` what does not need the logits; in any thread."""
 
@@ -251,7 +255,8 @@ class Serving:
         masks = [self._beside.submit(asker.sampler.prepare) for asker in asked if asker.constrained]
         start = self._clock()
         try:
-            given = self._engine.step([Part(Session(part.session), part.tokens, int(part.wanted)) for part in parts])
+            rows = [Part(Session(part.session), part.tokens, int(part.wanted)) for part in parts]
+            given = self._engine.step(rows, largest=_largest(asked))
         except TwofoldError as error:
             self._fail([part.number for part in parts], error)
             return
@@ -333,3 +338,9 @@ class Serving:
         self._counts.finished[finish or ""] += 1
         self._counts.times.answer.add(self._now() - asker.stream.arrived)
         return asker.answer.put(last)
+
+
+def _largest(asked: Sequence[Asker]) -> int | None:
+    """How many of the largest logits decide for all of them; None if all do for somebody."""
+    wanted = [asker.sampler.largest for asker in asked]
+    return None if None in wanted else max([one for one in wanted if one], default=1)
