@@ -6,7 +6,8 @@
 #include <sys/mman.h>
 #include "twofold.h"
 
-enum { HUGE_PAGE = 2 << 20, SMALL_PAGE = 4096, TOUCHED = 512 << 20, LANE = 16 };
+enum { HUGE_PAGE = 2 << 20, SMALL_PAGE = 4096, LANE = 16 };
+static const int64_t TOUCHED = 512 << 20, LEFT = 8 << 20; /* most that is touched ahead, and what is left in any case */
 
 static void *take(int64_t bytes) {
   void *p = mmap(0, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -18,11 +19,12 @@ EXPORT void tf_free(void *memory, int64_t bytes) { munmap(memory, (size_t)bytes)
 
 /* Memory that is taken before it is asked for, while Python still loads: a page that is fresh to the system is cleared
  * when it is first touched, and one that is fresh to the host of a virtual machine costs milliseconds. What has not been
- * touched by the time it is asked for is left to the threads that fill it. */
+ * touched by the time it is asked for is left to the threads that fill it; and the last of it, since before the weights are
+ * packed the tokenizer is made, whose pages of the file are given back by then. */
 static struct { pthread_t thread; atomic_int wanted; char *memory; int64_t bytes; } ahead;
 
 static void *touch(void *unused) {
-  for (int64_t at = 0; at < ahead.bytes && at < TOUCHED && !atomic_load_explicit(&ahead.wanted, memory_order_relaxed); at += SMALL_PAGE)
+  for (int64_t at = 0; at < ahead.bytes - LEFT && at < TOUCHED && !atomic_load_explicit(&ahead.wanted, memory_order_relaxed); at += SMALL_PAGE)
     *(volatile char *)(ahead.memory + at) = 0;
   return unused;
 }

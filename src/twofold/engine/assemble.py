@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-import secrets
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +137,7 @@ def _attached(model: str | None, settings: Settings) -> Iterator[Attachments]:
     """Attachments to the processors that the settings name."""
     path = Path(settings.map) if settings.map else None
     listing = map_file.read(path) if path else map_file.listing_of(settings.weights or "")
-    digest, owner = _digest(model), secrets.token_hex(16)
+    digest, owner = _digest(model), os.urandom(16).hex()
 
     def connect(url: str, deadline: Seconds) -> Connection:
         return link.connect(url, digest=digest, owner=owner, deadline=deadline)

@@ -14,8 +14,10 @@ from twofold.errors import RequestError
 from twofold.kernels.base import Backend, PagePool, PlacedRows, page_layout
 from twofold.memory.page import native_page, page_image
 from twofold.model.manifest import Manifest
+from twofold.units import MIB
 from twofold.wire.rows import ROWS, Rows
 
+SMALL_BYTES = 4 * MIB  # in small pages
 MAP_NORESERVE = 0x4000  # Linux; Python names it from 3.13 on
 
 
@@ -41,7 +43,8 @@ class ContextMemory:
         _, page_bytes = page_layout(manifest)
         self._memory = mmap.mmap(-1, pages * page_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
         with contextlib.suppress(OSError):  # a kernel without huge pages: slower, not wrong
-            self._memory.madvise(mmap.MADV_HUGEPAGE)
+            if len(self._memory) > SMALL_BYTES:  # a short conversation does not take a huge page
+                self._memory.madvise(mmap.MADV_HUGEPAGE, SMALL_BYTES)
         self.pool = PagePool(np.frombuffer(self._memory, np.uint8).reshape(pages, page_bytes))
         self.pages = PageTable(pages)
         self._kernels = backend.context(manifest, self.pool, rows)

