@@ -28,8 +28,9 @@ static const double GOING_ON = 0.5, GREED = 3.0;
 static const double FAIR = 1.25;              /* the multiple of the average from which on an owner had more than others */
 static const double TOKENS = 2.0;             /* of patience */
 static const double LEAST_PATIENCE_NS = 1e6;
-static const double LINGER = 1.5;             /* of the cost of a batch: the longest wait for each port that is expected; measured */
+static const double LINGER = 1.5;             /* of a pass over the weights: the longest wait for each port that is expected; measured */
 static const double SMOOTH = 0.1;             /* weight of the newest cost among the usual ones */
+static const double FEW = 8;                  /* rows that cost a pass over the weights and little more */
 enum { NONE = -1 };
 
 /* `when`: a call that waits arrived then; one that is expected was answered then. */
@@ -52,6 +53,7 @@ struct calls {
   int greedy;             /* somebody had more than the others, as of `greed_at` */
   int64_t greed_at, idle_since;
   double usual_ns;        /* of a batch */
+  double pass_ns;         /* of a batch of few rows: what waiting for more rows saves */
 };
 
 /* ---- lists of ports ---- */
@@ -155,7 +157,7 @@ static void compare(struct calls *c, int64_t now) {
 
 /* expect those no longer who should have called by now */
 static void give_up(struct calls *c, int64_t now) {
-  const double latest = (double)now - LINGER * c->usual_ns * (c->expected + c->waiting);
+  const double latest = (double)now - LINGER * c->pass_ns * (c->expected + c->waiting);
   while (c->coming.first != NONE && (double)c->call[c->coming.first].when <= latest) forget(c, c->coming.first);
 }
 
@@ -202,7 +204,7 @@ EXPORT int64_t tf_calls_linger(struct calls *c, int64_t now) {
   if (!c->expected || !c->waiting) return 0;
   give_up(c, now);
   if (!c->expected) return 0;
-  const double longest = LINGER * c->usual_ns * missed(c, best(c, now, 1));
+  const double longest = LINGER * c->pass_ns * missed(c, best(c, now, 1));
   const int64_t left = c->idle_since + (int64_t)longest - now;
   return left > 0 ? left : 0;
 }
@@ -258,7 +260,9 @@ EXPORT const int32_t *tf_calls_batch(const struct calls *c, uint32_t *segment, u
 
 /* That batch was answered at `now` after `took` nanoseconds. */
 EXPORT void tf_calls_ran(struct calls *c, int64_t now, int64_t took) {
-  c->usual_ns += (c->usual_ns > 0 ? SMOOTH : 1.0) * ((double)took - c->usual_ns);
+  const double smooth = c->usual_ns > 0 ? SMOOTH : 1.0;
+  c->usual_ns += smooth * ((double)took - c->usual_ns);
+  c->pass_ns += smooth * ((double)took * smaller(1.0, FEW / larger(1.0, c->rows)) - c->pass_ns);
   c->idle_since = now;
   c->following = (c->segment + 1) % (uint32_t)c->segments;
   for (int32_t i = 0; i < c->size; i++) {

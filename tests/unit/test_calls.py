@@ -143,6 +143,32 @@ def test_a_call_that_was_answered_in_another_way_is_neither_open_nor_expected() 
     assert calls.linger(1001) == 0
 
 
+def test_nobody_is_waited_for_longer_because_a_long_prompt_went_before() -> None:
+    waits = []
+    for rows, took in ((1, 100_000), (256, 20_000_000)):
+        calls = queue()
+        for port in range(2):
+            put(calls, port, 1)
+        assert calls.next(0)
+        calls.ran(100_000, 100_000)
+        put(calls, 9, 7, rows, arrived=100_000)
+        calls.withdraw(0)
+        calls.withdraw(1)
+        for _ in range(5):
+            put(calls, 10, 7, rows)
+            assert calls.next(100_000)
+            calls.ran(100_000, took)
+            calls.withdraw(10)
+        calls.withdraw(9)
+        for port in range(2):
+            put(calls, port, 1)
+        assert calls.next(100_000)
+        calls.ran(200_000, 100_000)
+        put(calls, 0, 2, arrived=200_000)
+        waits.append(calls.linger(200_000))
+    assert 0 < waits[1] < 6 * waits[0]
+
+
 def test_who_stays_away_is_not_waited_for() -> None:
     calls = queue()
     for port in range(2):
