@@ -78,16 +78,36 @@ def config_file(environment: Mapping[str, str]) -> Path:
     return Path(base) / "twofold" / "config.toml"
 
 
-def read_settings(environment: Mapping[str, str] = os.environ, *, file: Path | None = None, **flags: Any) -> Settings:
-    """The settings in force; `flags` are those given on the command line (None: not given).
+def read_settings(
+    environment: Mapping[str, str] = os.environ,
+    *,
+    file: Path | None = None,
+    source: str = "the command line",
+    **flags: Any,
+) -> Settings:
+    """The settings in force; `flags` are those given by whoever asks, on the command line or as `source` says (None:
+    not given).
 
     `file` takes the place of the usual one, and must be there. Raises ConfigurationError naming the setting, where it
     came from and what is allowed.
     """
     values = _from_file(file, missing=False) if file else _from_file(config_file(environment), missing=True)
     values |= _from_environment(environment)
-    values |= {name: (value, "the command line") for name, value in flags.items() if value is not None}
+    values |= {name: (value, source) for name, value in flags.items() if value is not None}
     return Settings(**{name: _checked(name, value, source) for name, (value, source) in values.items()})
+
+
+def check_places(settings: Settings, *, split: bool, option: str = "") -> None:
+    """Raise ConfigurationError if the weights are to be in two places at once, a child process (`split`) among them.
+
+    `option`: what stands before an option's name where `split` was asked for.
+    """
+    places = {"split": split, "weights": settings.weights, "map": settings.map}
+    given = [option + name for name, value in places.items() if value]
+    if len(given) > 1:
+        raise ConfigurationError(
+            f"{' and '.join(given)} name different places for the weights (arguments or settings); give one of them"
+        )
 
 
 def _from_file(path: Path, *, missing: bool) -> dict[str, tuple[Any, str]]:

@@ -19,6 +19,7 @@ from twofold.engine.measure_kernels import Shape
 from twofold.kernels.native import Native
 from twofold.model.anatomy import anatomy
 from twofold.model.format import FORMATS
+from twofold.store.catalogue import DEFAULT_MODEL
 
 
 class Work(StrEnum):
@@ -55,7 +56,7 @@ class Asked:
 
 def bench(
     work: Annotated[Work, typer.Argument(help="What to measure; bandwidth and kernels need no model.")],
-    model: options.Model = options.DEFAULT_MODEL,
+    model: options.Model = DEFAULT_MODEL,
     streams: Annotated[int, typer.Option(min=1, max=32, help="decode: sessions in one batch.")] = 1,
     prompt: Annotated[int, typer.Option(min=1, help="prefill: tokens of the prompt.")] = 700,
     context: Annotated[

@@ -19,12 +19,13 @@ from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
 from twofold.errors import ContextError, RequestError
 from twofold.model.chat import ChatTemplate, Message
+from twofold.store.catalogue import DEFAULT_MODEL
 
 HELP = "Type a message and Enter; /reset forgets the conversation, /exit or Ctrl-D ends it, Ctrl-C stops an answer."
 
 
 def chat(
-    model: options.Model = options.DEFAULT_MODEL,
+    model: options.Model = DEFAULT_MODEL,
     split: options.Split = False,
     weights: options.Weights = None,
     map_file: options.Map = None,

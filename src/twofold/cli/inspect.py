@@ -10,10 +10,11 @@ from twofold.engine.assemble import open_checkpoint
 from twofold.errors import one_line
 from twofold.model.anatomy import Anatomy, SegmentRow, anatomy
 from twofold.model.segment import Plane
+from twofold.store.catalogue import DEFAULT_MODEL
 from twofold.units import bytes_text
 
 
-def inspect(model: options.Model = options.DEFAULT_MODEL, json: options.Json = False) -> None:
+def inspect(model: options.Model = DEFAULT_MODEL, json: options.Json = False) -> None:
     """Show where a model is cut: each segment, its planes, its bytes, and which operation is on which side."""
     with show.ShownProgress(quiet=json) as progress, open_checkpoint(model, progress) as checkpoint:
         found = anatomy(checkpoint.model, checkpoint.tensor)

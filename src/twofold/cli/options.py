@@ -5,13 +5,11 @@ from typing import Annotated, get_args
 
 import typer
 
-from twofold.config import Settings, read_settings
+from twofold.config import Settings, check_places, read_settings
 from twofold.engine.constraint import TEXT_LIMIT_BYTES, Constraint, Kind
 from twofold.errors import ConfigurationError, RequestError
 from twofold.store.catalogue import BY_NAME
 from twofold.units import bytes_text
-
-DEFAULT_MODEL = next(iter(BY_NAME))
 
 Model = Annotated[
     str,
@@ -93,12 +91,7 @@ def settings(threads: int | None, *, packed_cache: bool | None = None) -> Settin
 
 def placed(settings: Settings, *, split: bool) -> Settings:
     """`settings`; ConfigurationError if the weights are to be in two places at once."""
-    places = {"--split": split, "--weights": settings.weights, "--map": settings.map}
-    given = [name for name, value in places.items() if value]
-    if len(given) > 1:
-        raise ConfigurationError(
-            f"{' and '.join(given)} name different places for the weights (flags or settings); give one of them"
-        )
+    check_places(settings, split=split, option="--")
     return settings
 
 

@@ -13,9 +13,10 @@ from twofold.engine.assemble import Ready, open_engine, remote
 from twofold.engine.engine import Session
 from twofold.engine.generate import Generation, Timings
 from twofold.engine.limits import Limits
+from twofold.engine.prompt import check_text
 from twofold.engine.sampling import Sampling
 from twofold.errors import ConfigurationError, RequestError
-from twofold.store.catalogue import BY_NAME
+from twofold.store.catalogue import BY_NAME, DEFAULT_MODEL
 from twofold.units import MIB, bytes_text
 
 PROMPT_BYTES = 4 * MIB  # of standard input: more than any context holds, so that no endless input is read
@@ -115,7 +116,7 @@ def chosen(model: str | None, prompt: str | None, *, remote: bool) -> tuple[str 
         prompt = "" if sys.stdin is None or sys.stdin.isatty() else _read_stdin()
     if not prompt.strip():
         raise RequestError("the prompt is empty; give some text: twofold run MODEL 'your text', or pipe it in")
-    return model or (None if remote else options.DEFAULT_MODEL), prompt
+    return model or (None if remote else DEFAULT_MODEL), prompt
 
 
 def _names_model(text: str) -> bool:
@@ -152,10 +153,7 @@ def check_length(ready: Ready, text: str) -> None:
     So much text takes the tokenizer seconds and hundreds of megabytes.
     """
     most = min(ready.engine.manifest.context_length, ready.engine.context.positions)
-    if len(text) > most * max(map(len, ready.tokenizer.data.tokens)):
-        raise RequestError(
-            f"the prompt has {len(text)} letters, far more than a context of {most} positions holds; shorten it"
-        )
+    check_text(ready.tokenizer, text, most)
 
 
 def _stream(generation: Generation, ids: list[int]) -> None:

@@ -11,8 +11,9 @@ import typer
 
 from twofold.cli import options, show
 from twofold.config import Settings, read_settings
-from twofold.engine.assemble import open_engine, remote
-from twofold.engine.serving import Serving, room_of
+from twofold.engine.assemble import chosen_model
+from twofold.engine.opening import open_serving
+from twofold.engine.serving import Serving
 from twofold.log import ROOT, logger
 from twofold.server.api_keys import Keys, key_file, keys_of
 from twofold.server.app import application
@@ -21,6 +22,7 @@ from twofold.server.offer import Offer
 from twofold.server.process import Loading, LogLine, Progress, Server, log_requests
 from twofold.server.process import serve as serve_until_told
 from twofold.server.readiness import Readiness
+from twofold.store.catalogue import DEFAULT_MODEL
 from twofold.units import Seconds
 
 UNNAMED = "twofold"  # a model that is whatever weight processors hold
@@ -30,7 +32,7 @@ Model = Annotated[
     typer.Argument(
         metavar="[MODEL]",
         show_default=False,
-        help=f"A known name or the path of a .gguf file. Default: {options.DEFAULT_MODEL}, or what --weights holds.",
+        help=f"A known name or the path of a .gguf file. Default: {DEFAULT_MODEL}, or what --weights holds.",
     ),
 ]
 Host = Annotated[str | None, typer.Option(help="Address to listen at [127.0.0.1]. Any other needs an API key.")]
@@ -82,7 +84,7 @@ def serve(
         map=map_file, wait=wait, threads=threads, context=context, packed_cache=packed_cache,
     )  # fmt: skip
     settings = options.placed(settings, split=split)
-    named = model or (None if remote(settings) else options.DEFAULT_MODEL)
+    named = chosen_model(model, settings)
     keys = Keys(_keys(settings))
     socket = listening(settings.host, settings.port, keyed=bool(keys))
     _log(settings)
@@ -96,11 +98,9 @@ def serve(
                 progress(stage, done, total)
                 shown(stage, done, total)
 
-            with open_engine(named, settings, split=split, progress=both) as ready:
-                room = room_of(ready.engine, **_running(settings))
-                with Serving(ready.engine, ready.tokenizer, room=room) as serving:
-                    shown.finish()
-                    yield serving
+            with open_serving(named, settings, split=split, progress=both) as serving:
+                shown.finish()
+                yield serving
 
         show.note(f"Loading; {url} answers 503 until then.")
         loading = Loading(opening, readiness, lambda: show.write(f"ready {url}\n"))
@@ -130,10 +130,6 @@ def _names(settings: Settings, model: str | None) -> tuple[str, ...]:
     if settings.served_model_name:
         return tuple(name.strip() for name in settings.served_model_name.split(",") if name.strip())
     return (UNNAMED if model is None else Path(model).stem,)
-
-
-def _running(settings: Settings) -> dict[str, int]:
-    return {} if settings.max_num_seqs is None else {"running": settings.max_num_seqs}
 
 
 def _log(settings: Settings) -> None:

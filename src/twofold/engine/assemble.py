@@ -26,7 +26,7 @@ from twofold.model.checkpoint import Checkpoint
 from twofold.model.ranges import parse_ranges
 from twofold.model.tokenizer import Tokenizer, TokenizerData
 from twofold.processor.spawn import SpawnedWeights, weights_command
-from twofold.store.catalogue import BY_NAME
+from twofold.store.catalogue import BY_NAME, DEFAULT_MODEL
 from twofold.store.digest import digest_of
 from twofold.store.models import file_at, packed_folder
 from twofold.store.pull import ensure
@@ -107,6 +107,11 @@ def open_engine(model: str | None, settings: Settings, *, split: bool, progress:
 def remote(settings: Settings) -> bool:
     """Whether the weights are with processors that run already."""
     return bool(settings.weights or settings.map)
+
+
+def chosen_model(model: str | None, settings: Settings) -> str | None:
+    """`model`; without one the default, or with running processors None: whatever they hold."""
+    return model or (None if remote(settings) else DEFAULT_MODEL)
 
 
 @contextlib.contextmanager

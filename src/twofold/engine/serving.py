@@ -123,7 +123,9 @@ class Serving:
         self._changed = threading.Condition()
         self._until: float | None = None  # when answers in hand are ended, once none are taken any more
         self._beside = ThreadPoolExecutor(1, "constraints")
-        self._thread = threading.Thread(target=self._run, name="serving")
+        self._thread = threading.Thread(
+            target=self._run, name="serving", daemon=True
+        )  # a forgotten `close` holds no exit up
         self._thread.start()
 
     def __enter__(self) -> "Serving":

@@ -11,6 +11,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from twofold.engine.request import Request
+from twofold.engine.whole import Whole, whole
 from twofold.errors import TwofoldError
 from twofold.model.tokenizer import Tokenizer
 from twofold.server.body import Fixed, Form, parsed, read
@@ -19,7 +20,6 @@ from twofold.server.record import Record
 from twofold.server.refusal import Refusal, refusal_of
 from twofold.server.served import Answering, Served
 from twofold.server.sse import EventStream, Writing, attended
-from twofold.server.whole import Whole, whole
 
 JSON = "application/json"
 Result = TypeVar("Result")

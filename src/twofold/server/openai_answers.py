@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from twofold.engine.request import Chosen, Piece, Usage
+from twofold.engine.whole import Whole
 from twofold.model.tokenizer import Tokenizer
 from twofold.model.tool_calls import ToolCall
 from twofold.server.endpoint import Call
@@ -14,7 +15,6 @@ from twofold.server.refusal import Refusal, openai_error
 from twofold.server.served import Answering
 from twofold.server.spoken import Part, Speech, Thought
 from twofold.server.sse import data
-from twofold.server.whole import Whole
 
 LEAST_LOGPROB = -9999.0  # for a probability of 0, whose logarithm JSON cannot write
 DONE = b"data: [DONE]\n\n"

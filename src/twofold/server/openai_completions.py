@@ -8,6 +8,7 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from twofold.engine.request import Chosen, Piece, Request
+from twofold.engine.whole import Whole
 from twofold.model.tokenizer import Tokenizer
 from twofold.server.body import Fixed
 from twofold.server.endpoint import Call, Endpoint, answered, encoded
@@ -24,7 +25,6 @@ from twofold.server.parameters import (
 )
 from twofold.server.refusal import Refusal
 from twofold.server.served import Answering
-from twofold.server.whole import Whole
 
 Ids = Annotated[list[TokenId], Meta(min_length=1)]
 Text = Annotated[str, Meta(min_length=1)]

@@ -1,22 +1,17 @@
 """What HTTP needs of an engine that is served: `engine.serving.Serving` and what follows its form."""
 
-from collections.abc import AsyncIterator
 from typing import Protocol
 
-from twofold.engine.request import Piece, Request, Usage
+from twofold.engine.request import Request
 from twofold.engine.serving_status import ServingStatus
+from twofold.engine.whole import Told
 from twofold.model.chat import ChatTemplate
 from twofold.model.manifest import Manifest
 from twofold.model.tokenizer import Tokenizer
 
 
-class Answering(Protocol):
-    """One answer under way: its pieces come as they are known, and `usage` is right after the last."""
-
-    usage: Usage
-
-    def __aiter__(self) -> AsyncIterator[Piece]:
-        """The pieces, the last with its `finish`; a TwofoldError if the engine fails."""
+class Answering(Told, Protocol):
+    """One answer under way, which can be ended."""
 
     def cancel(self) -> None:
         """End it within a step; nothing if it has ended."""

@@ -41,3 +41,4 @@ SMOLLM2 = Entry(
 )
 
 BY_NAME: dict[str, Entry] = {entry.name: entry for entry in (SMOLLM2,)}
+DEFAULT_MODEL = SMOLLM2.name

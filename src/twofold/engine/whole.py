@@ -1,10 +1,20 @@
 """An answer, read to its end."""
 
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from twofold.engine.request import Chosen, Usage
+from twofold.engine.request import Chosen, Piece, Usage
 from twofold.model.tokenizer import Tokenizer
-from twofold.server.served import Answering
+
+
+class Told(Protocol):
+    """An answer under way: its pieces come as they are known, and `usage` is right after the last."""
+
+    usage: Usage
+
+    def __aiter__(self) -> AsyncIterator[Piece]:
+        """The pieces, the last with its `finish`; a TwofoldError if the engine fails."""
 
 
 @dataclass
@@ -16,16 +26,21 @@ class Whole:
     chosen: list[Chosen] = field(default_factory=list)
     finish: str = "stop"
 
+    def add(self, pieces: Iterable[Piece]) -> None:
+        """What comes next."""
+        texts = [self.text]
+        for piece in pieces:
+            texts.append(piece.text)
+            self.chosen += piece.chosen
+            self.finish = piece.finish or self.finish
+        self.text = "".join(texts)
 
-async def whole(answer: Answering) -> Whole:
+
+async def whole(answer: Told) -> Whole:
     """All of `answer`; raises the engine's TwofoldError."""
+    pieces = [piece async for piece in answer]
     read = Whole(answer.usage)
-    parts = []
-    async for piece in answer:
-        parts.append(piece.text)
-        read.chosen += piece.chosen
-        read.finish = piece.finish or read.finish
-    read.text, read.usage = "".join(parts), answer.usage
+    read.add(pieces)
     return read
 
 
