@@ -78,6 +78,11 @@ class Browser:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.command("POST", "/goog/cdp/execute", cmd="Emulation.setDeviceMetricsOverride", params=metrics)
 
+    def prefer(self, name: str, value: str) -> None:
+        """Let the user prefer `value` for a media feature, and nothing for others."""
+        features = [{"name": f"prefers-{name}", "value": value}]
+        self.command("POST", "/goog/cdp/execute", cmd="Emulation.setEmulatedMedia", params={"features": features})
+
     def picture(self) -> bytes:
         """The window as a PNG."""
         return base64.b64decode(self.command("GET", "/screenshot"))

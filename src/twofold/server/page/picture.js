@@ -75,8 +75,8 @@ function prepare(svg, count) {
   });
 }
 
-// The next of 1, 2, 5, 10, 20, 50, …
+// The next of 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, …
 function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1e-3)));
-  return [1, 2, 5, 10].map((digit) => digit * power).find((limit) => limit >= value);
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((digit) => digit * power).find((limit) => limit >= value);
 }
