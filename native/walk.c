@@ -28,7 +28,9 @@ struct lane {
 struct walk {
   const struct layout *layout;
   struct lane *lane;
-  uint64_t context_ns; /* added up */
+  uint64_t *segment_ns; /* of each segment, added up: how long weight memory worked on it */
+  uint64_t *layer_ns;   /* of each layer, added up: its context operations */
+  uint64_t context_ns;  /* added up */
   uint32_t lanes, layers;
   uint32_t end;        /* the segment that ends the step */
   uint32_t turn;       /* whose turn it is */
@@ -68,10 +70,13 @@ static int advance(struct walk *walk, struct lane *lane, uint64_t nanoseconds, i
   if (what != CALL) return what;
   lane->begun = 0;
   lane->worked_ns += worked;
+  walk->segment_ns[segment] += worked;
   if (lane->stage < walk->layers) {
     const long start = clock_ns();
     tf_context(lane->context[lane->stage]);
-    walk->context_ns += (uint64_t)(clock_ns() - start);
+    const uint64_t took = (uint64_t)(clock_ns() - start);
+    walk->context_ns += took;
+    walk->layer_ns[lane->stage] += took;
   }
   lane->stage++;
   return begin(walk, lane, nanoseconds);

@@ -13,6 +13,7 @@ import msgspec
 
 from twofold.engine.request import Chosen, Piece, Request, Usage
 from twofold.engine.serving_status import ServingStatus, Times
+from twofold.engine.work import Processor, Work
 from twofold.errors import TwofoldError
 from twofold.model.chat import ChatTemplate
 from twofold.model.checkpoint import Checkpoint
@@ -116,10 +117,14 @@ class FakeServing:
         times = Times()
         for seconds, histogram in enumerate((times.queue, times.first_token, times.token, times.answer), 1):
             histogram.add(0.001 * seconds)
+        work = Work(
+            calls=15, failovers=16, weights_ns=17_000, context_ns=18_000, link_ns=19_000,
+            segments_ns=[5_000] * 3, layers_ns=[9_000] * 2, processors=[Processor("shm", "up", False, "0-2")],
+        )  # fmt: skip
         return ServingStatus(
             running=1, waiting=2, swapped=3, pages=8, pages_used=4, pages_cached=5, prompt_tokens=60, cached_tokens=7,
             generated_tokens=80, steps=9, rows=10, preemptions=11, finished={"stop": 12, "length": 13}, refused=14,
-            times=times,
+            times=times, work=work,
         )  # fmt: skip
 
     @property

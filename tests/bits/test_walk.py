@@ -108,8 +108,9 @@ def test_the_walk_gives_the_bits_of_the_loop_and_counts_the_same_calls(
         steps = -(-len(tokens) // chunk)
         assert walking.weights.spent.calls - before == steps * (len(walking.manifest.layers) + 1)
     assert walking.weights.ports(range(len(walking.manifest.layers) + 1)) is not None
-    assert walking.context_ns > 0
-    assert walking.weights.spent.weights_ns > 0
+    work = walking.work()
+    assert min(*work.segments_ns, *work.layers_ns) > 0
+    assert (sum(work.segments_ns), sum(work.layers_ns)) == (work.weights_ns, work.context_ns)
 
 
 def test_a_slow_call_on_the_way_is_waited_for(walking: Engine, weights: Troubled, expected: Bits) -> None:

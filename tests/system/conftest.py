@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser import missing
 from command import start
 from tiny_gguf import TinyLlama, write_tiny_llama
 
@@ -49,3 +50,11 @@ def shm(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     url = f"shm://{tmp_path_factory.mktemp('link')}/weights"
     with start("weights", tiny, "--listen", url) as running:
         yield running.wait_output(b"\n").decode().split()[1]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly that the page was not tested."""
+    skipped = [one for one in terminalreporter.stats.get("skipped", ()) if "test_browser" in one.nodeid]
+    if skipped:
+        terminalreporter.section("NOT TESTED: the page in a browser", red=True, bold=True)
+        terminalreporter.line(f"{len(skipped)} tests were skipped: no {missing()}")

@@ -76,7 +76,7 @@ def test_without_a_key_nothing_is_answered_but_whether_the_server_lives(tiny_pat
     served = Served(tiny_path, keys=KEYS)
     assert served.get("/health").status_code == 200
     assert served.get("/readyz").status_code == 200
-    for path in ("/version", "/metrics", "/v1/models", "/openapi.json", "/nothing"):
+    for path in ("/version", "/metrics", "/v1/models", "/v1/memories", "/openapi.json", "/nothing"):
         refused = served.get(path)
         assert refused.status_code == 401, path
         assert refused.headers["www-authenticate"] == "Bearer"

@@ -13,8 +13,9 @@ A call that fails leaves the rows as they were, so making it again elsewhere cha
 import ctypes
 import random
 import time
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twofold.engine.attach import Attachments
 from twofold.engine.attachment import Attachment, Lent, pause
@@ -37,6 +38,7 @@ class Spent:
     weights_ns: int = 0  # time the weight memories say they worked
     link_ns: int = 0  # the rest of the time that a thread was busy with calls or waited for them
     failovers: int = 0  # times that a call was given up at one replica
+    segments_ns: Counter[int] = field(default_factory=Counter)  # `weights_ns` of calls made one by one, by segment
 
     def add(self, calls: int, worked_ns: int, spent_ns: int) -> None:
         """So many calls kept a thread for `spent_ns`; weight memory worked `worked_ns` on them."""
@@ -132,6 +134,7 @@ class Caller:
             raise
         self._pending = None
         self.spent.add(1, worked, self._spent_ns + time.perf_counter_ns() - start)
+        self.spent.segments_ns[pending.segment] += worked
 
     def abandon(self) -> None:
         """Forget the call that was begun, if there is one; a connection that still owes its answer is of no use."""

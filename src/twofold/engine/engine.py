@@ -12,6 +12,7 @@ from twofold.engine.ending import Ending
 from twofold.engine.lane import Lane
 from twofold.engine.step import Task, step, together
 from twofold.engine.walk import Walk
+from twofold.engine.work import Work, at_work
 from twofold.errors import RequestError
 from twofold.kernels.arithmetic import F32
 from twofold.memory.context import ContextMemory, Run
@@ -52,6 +53,22 @@ class Engine:
     def context_ns(self) -> int:
         """Time that context memory worked."""
         return self._walk.context_ns + sum(lane.context_ns for lane in self._lanes)
+
+    def work(self) -> Work:
+        """What the memories did since the start; from any thread."""
+        spent, seen, layers = self.weights.spent, self.weights.attachments.map, range(len(self.manifest.layers))
+        lanes = list(self._lanes)
+        segments = [walked + spent.segments_ns[i] for i, walked in enumerate(self._walk.segments_ns)]
+        return Work(
+            calls=spent.calls,
+            failovers=spent.failovers,
+            weights_ns=spent.weights_ns,
+            context_ns=self.context_ns,
+            link_ns=spent.link_ns,
+            segments_ns=[*segments[: len(layers)], sum(segments[len(layers) :])],
+            layers_ns=[self._walk.layers_ns[i] + sum(lane.layers_ns[i] for lane in lanes) for i in layers],
+            processors=[at_work(replica) for replica in seen.replicas],
+        )
 
     def open(self) -> Session:
         """A new session."""

@@ -17,6 +17,7 @@ class Lane:
         self.placed = context.placed(weights.rows)
         self.task = Task(0, 0, 0, ())
         self.context_ns = 0  # time in context operations done one by one
+        self.layers_ns = [0] * len(context.manifest.layers)  # the same by layer
 
     def load(self, runs: Sequence[Run], tokens: Sequence[int], task: Task) -> None:
         """The lane's rows are those of `runs`, with these token ids; errors as for `ContextMemory.place`."""
@@ -28,4 +29,6 @@ class Lane:
         """The context operation of a layer."""
         start = time.perf_counter_ns()
         self.placed.attend(layer, count)
-        self.context_ns += time.perf_counter_ns() - start
+        took = time.perf_counter_ns() - start
+        self.context_ns += took
+        self.layers_ns[layer] += took

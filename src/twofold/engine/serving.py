@@ -190,6 +190,7 @@ class Serving:
                 finished=dict(counts.finished),
                 refused=counts.refused,
                 times=copy.deepcopy(counts.times),
+                work=self._engine.work(),
             )
 
     def close(self, drain: Seconds = NO_DRAIN) -> None:

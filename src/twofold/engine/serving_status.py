@@ -4,6 +4,8 @@ import bisect
 
 import msgspec
 
+from twofold.engine.work import Work
+
 # Upper ends of the buckets in seconds, the last without: 1, 2, 5 times the powers of ten from 1 ms to 1000 s.
 BUCKETS = (*(digit * 10.0**power for power in range(-3, 3) for digit in (1, 2, 5)), 1000.0)
 
@@ -52,3 +54,4 @@ class ServingStatus(msgspec.Struct, frozen=True):
     finished: dict[str, int]  # answers by how they ended: "stop", "length", "cancelled", "error"
     refused: int
     times: Times
+    work: Work

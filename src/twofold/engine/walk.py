@@ -36,6 +36,8 @@ class _Walk(ctypes.Structure):
     _fields_ = (
         ("layout", ctypes.c_void_p),
         ("lane", ctypes.c_void_p),
+        ("segment_ns", ctypes.c_void_p),
+        ("layer_ns", ctypes.c_void_p),
         ("context_ns", ctypes.c_uint64),
         ("lanes", ctypes.c_uint32),
         ("layers", ctypes.c_uint32),
@@ -51,7 +53,14 @@ class Walk:
         self._layout = native_layout(layout)
         self._lanes = (_Lane * most_lanes)()
         self._wanted = [(ctypes.c_uint32 * layout.head_rows)() for _ in range(most_lanes)]
-        self._raw = _Walk(layout=ctypes.addressof(self._layout), lane=ctypes.addressof(self._lanes))
+        self.segments_ns = (ctypes.c_uint64 * len(layout.cuts))()  # time that weight memory worked, by segment
+        self.layers_ns = (ctypes.c_uint64 * len(layout.cuts))()  # time in context operations, by layer
+        self._raw = _Walk(
+            layout=ctypes.addressof(self._layout),
+            lane=ctypes.addressof(self._lanes),
+            segment_ns=ctypes.addressof(self.segments_ns),
+            layer_ns=ctypes.addressof(self.layers_ns),
+        )
         self._address = ctypes.addressof(self._raw)
         self._function = _function()
         self.context_ns = 0  # time in context operations

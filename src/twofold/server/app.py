@@ -9,6 +9,8 @@ from twofold import __version__
 from twofold.server import (
     about,
     anthropic_messages,
+    front_page,
+    memories,
     metrics,
     openai_chat,
     openai_completions,
@@ -39,6 +41,8 @@ def application(offer: Offer, keys: Keys, log: Log) -> Front:
     app.state.offer = offer
     app.include_router(about.router)
     app.include_router(metrics.router)
+    app.include_router(memories.router)
+    app.include_router(front_page.router)
     for endpoint in ENDPOINTS:
         app.add_api_route(endpoint.path, endpoint.handle, methods=["POST"], name=endpoint.path)
     front = Front(app, keys=keys, readiness=offer.readiness, log=log)

@@ -10,11 +10,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twofold.link.exposure import on_this_host
 from twofold.server.api_keys import Keys
+from twofold.server.front_page import FILES
 from twofold.server.readiness import Readiness
 from twofold.server.record import Record, request_id
 from twofold.server.refusal import Refusal, error_body
 
-OPEN = frozenset({"/health", "/readyz"})  # who watches whether a server lives needs no key
+OPEN = frozenset({"/health", "/readyz", *FILES})  # who watches whether a server lives needs no key, nor does the page
 Log = Callable[[Record], None]
 
 

@@ -13,6 +13,8 @@ from twofold.model.tokenizer import Tokenizer
 from twofold.server.about import Model, ModelList
 from twofold.server.body import Fixed
 from twofold.server.endpoint import JSON, Endpoint
+from twofold.server.memories import PATH as MEMORIES
+from twofold.server.memories import Memories
 from twofold.server.parameters import TOKEN_ID
 from twofold.server.refusal import STATUSES
 from twofold.server.toolbox import WITHOUT_TOOLS, known_form
@@ -33,7 +35,7 @@ def document(
 ) -> bytes:
     """The document, as JSON, of a server of a model of these `names` and of this tokenizer, if that is known yet."""
     forms = [form for endpoint in endpoints for form in (endpoint.takes, endpoint.gives)]
-    refs, components = msgspec.json.schema_components([*forms, Model, ModelList], ref_template=REF)
+    refs, components = msgspec.json.schema_components([*forms, Memories, Model, ModelList], ref_template=REF)
     for endpoint, ref in zip(endpoints, refs[::2], strict=False):
         form = components[_name(ref)]
         form["properties"]["model"] = {"enum": [*names], "description": "The served model's name."}
@@ -43,6 +45,7 @@ def document(
     paths["/readyz"]["get"]["responses"]["503"] = _reply("It is loading or ending.", {"type": "object"})
     paths["/version"] = {"get": _get("The versions of program and wire.", {"type": "object"})}
     paths["/metrics"] = {"get": _get("Figures for Prometheus.", None)}
+    paths[MEMORIES] = {"get": _get("The two memories as they are now.", refs[-3], (401, 404, 421, 500, 503))}
     paths["/v1/models"] = {"get": _get("The model that is served.", refs[-1])}
     paths["/v1/models/{name}"] = {"get": _get("The same, by one of its names.", refs[-2])}
     paths["/v1/models/{name}"]["parameters"] = [

@@ -17,6 +17,7 @@ import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 
+from twofold.server.memories import PATH as MEMORIES
 from twofold.server.readiness import Readiness
 from twofold.server.record import Record
 from twofold.server.served import Served
@@ -145,9 +146,10 @@ class LogLine(logging.Formatter):
 
 
 def log_requests(area: logging.Logger) -> Callable[[Record], None]:
-    """What notes every request in `area`."""
+    """What notes every request in `area`; the page's look at the memories, once a second, only for debugging."""
 
     def log(record: Record) -> None:
-        area.info("request", extra={"fields": record.line()})
+        level = logging.DEBUG if record.route == MEMORIES and record.status == 200 else logging.INFO
+        area.log(level, "request", extra={"fields": record.line()})
 
     return log
