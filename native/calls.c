@@ -299,11 +299,9 @@ EXPORT const char *tf_calls_check(const struct calls *c) {
   }
   for (int32_t p = c->coming.first; p != NONE; p = c->call[p].after, expected++)
     if (c->call[p].state != COMING) return "a port is expected and is not coming";
+  if (waiting != c->waiting || expected != c->expected) return "the calls that wait, or are expected, are not counted";
   for (int32_t p = 0; p < c->ports; p++) waiting -= c->call[p].state == WAITING, expected -= c->call[p].state == COMING;
-  if (waiting || expected) return "a call is in no list, or in two";
-  int32_t counted = 0;
-  for (int32_t p = 0; p < c->ports; p++) counted += c->call[p].state == WAITING;
-  return counted == c->waiting ? 0 : "the calls that wait are not counted";
+  return waiting || expected ? "a call is in no list, or in two" : 0;
 }
 
 EXPORT void tf_calls_free(struct calls *c) {

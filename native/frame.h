@@ -61,6 +61,14 @@ enum what { NOTHING, CALL, MESSAGE, READY, LOST, DAMAGED, WRITABLE, ANSWERED, FA
 /* What happened at a place of a desk; segment, rows and the time to its deadline of a call. */
 struct arrival { int32_t index, what; uint32_t segment, rows; uint64_t nanoseconds; };
 enum what port_pull(struct port *port);
+int tf_port_begin(struct port *port, const struct layout *layout, const char *rows, uint32_t segment, uint32_t count, uint64_t nanoseconds);
+int tf_port_finish(struct port *port, const struct layout *layout, char *rows, uint32_t segment, uint32_t count, int64_t spin_ns, int64_t timeout_ns, uint64_t *worked);
+int tf_port_flush(struct port *port);
+void tf_ports_take(struct port **ports, uint32_t count, const struct layout *layout, char *rows);
+void tf_ports_give(struct port **ports, uint32_t count, const struct layout *layout, char *rows, uint64_t worked, int32_t *what);
+struct desk;
+int desk_wait(struct desk *desk, int64_t spin_ns, int64_t timeout_ns, struct arrival *out, int most);
+int desk_linger(struct desk *desk, int64_t nanoseconds, struct arrival *out, int most);
 long clock_ns(void);
 void pause_core(void);
 struct spinning { int64_t end, last; long preempted; };

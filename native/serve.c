@@ -11,12 +11,6 @@
 #include "twofold.h"
 #include <string.h>
 
-struct desk;
-int desk_wait(struct desk *desk, int64_t spin_ns, int64_t timeout_ns, struct arrival *out, int most);
-int desk_linger(struct desk *desk, int64_t nanoseconds, struct arrival *out, int most);
-void tf_ports_take(struct port **ports, uint32_t count, const struct layout *layout, char *rows);
-void tf_ports_give(struct port **ports, uint32_t count, const struct layout *layout, char *rows, uint64_t worked, int32_t *what);
-void tf_segment(struct segment_call *call);
 
 /* wire/status.py has the meaning of the buckets */
 enum { BUCKETS = 141, ROW_BUCKETS = 17 };

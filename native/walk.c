@@ -9,11 +9,6 @@
 #include "frame.h"
 #include "twofold.h"
 
-struct context_call;
-void tf_context(const struct context_call *call);
-int tf_port_begin(struct port *port, const struct layout *layout, const char *rows, uint32_t segment, uint32_t count, uint64_t nanoseconds);
-int tf_port_finish(struct port *port, const struct layout *layout, char *rows, uint32_t segment, uint32_t count, int64_t spin_ns, int64_t timeout_ns, uint64_t *worked);
-int tf_port_flush(struct port *port);
 
 struct lane {
   struct port *const *port;                  /* of each segment */

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engines import Bits, engine, native, some_tokens
-from test_walk import Troubled, engine_at, served
+from engines import Bits, engine, some_tokens
+from troubled import Troubled, engine_at, served
 
 from twofold.engine.assemble import attached_to
 from twofold.engine.caller import Caller
@@ -22,20 +22,6 @@ from twofold.units import Seconds
 
 LANES = (1, 2, 3, 5, 8)
 PROMPTS = (3, 11, 1, 26, 7)  # tokens of each session
-
-
-@pytest.fixture
-def backend() -> Iterator[Native]:
-    with native() as made:
-        yield made
-
-
-@pytest.fixture
-def weights(tiny_path: Path, backend: Native) -> Iterator[Troubled]:
-    with Checkpoint.open(tiny_path) as checkpoint:
-        memory = Troubled(checkpoint.model, checkpoint.tensor, backend)
-    yield memory
-    memory.close()
 
 
 @contextlib.contextmanager

@@ -1,33 +1,18 @@
 """R5 in a server: an answer is what it would be alone, however many share its steps, its pages and its room."""
 
-import hashlib
 from pathlib import Path
 
-import numpy as np
 from engines import engine, native, some_tokens
+from recording import Recording
 
 from twofold.engine.generate import Generation
 from twofold.engine.limits import Limits
-from twofold.engine.request import Chosen, Request
-from twofold.engine.sampler import Sampler
+from twofold.engine.request import Request
 from twofold.engine.sampling import Sampling
 from twofold.engine.serving import Serving
-from twofold.kernels.arithmetic import F32
 from twofold.model.checkpoint import Checkpoint
 from twofold.model.tokenizer import Tokenizer
 from twofold.schedule.stream import Room
-
-
-class Recording(Sampler):
-    """Remembers the logits it was given."""
-
-    def __init__(self, request: Request, tokenizer: Tokenizer, vocabulary: int) -> None:
-        super().__init__(request, tokenizer, vocabulary)
-        self.hash = hashlib.sha256()
-
-    def choose(self, logits: F32, position: int) -> Chosen:
-        self.hash.update(np.ascontiguousarray(logits, "<f4").data)
-        return super().choose(logits, position)
 
 
 def test_answers_of_smollm2_that_share_steps_and_prefixes_equal_those_alone(smollm2_path: Path) -> None:

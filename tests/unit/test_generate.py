@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from twofold.engine import ending
 from twofold.engine.engine import Engine
-from twofold.engine.generate import Generation, HeldText
+from twofold.engine.generate import Generation
 from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
+from twofold.engine.telling import HeldText
 from twofold.errors import InternalError, RequestError
 from twofold.memory.map import MemoryMap
 from twofold.model.checkpoint import Checkpoint

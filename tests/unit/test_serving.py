@@ -2,16 +2,15 @@
 
 import asyncio
 import contextlib
-import hashlib
 import random
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from engines import engine, native, some_tokens
+from recording import Recording
 
 from twofold.engine.answer import Answer
 from twofold.engine.engine import Engine
@@ -19,7 +18,6 @@ from twofold.engine.generate import Generation
 from twofold.engine.kept import kept
 from twofold.engine.limits import Limits
 from twofold.engine.request import Chosen, Piece, Request
-from twofold.engine.sampler import Sampler
 from twofold.engine.sampling import Sampling
 from twofold.engine.serving import Serving
 from twofold.engine.telling import Telling
@@ -32,18 +30,6 @@ from twofold.store.contexts import Contexts, Quota
 from twofold.units import GIB, Seconds
 
 VOCABULARY = 273  # of the tiny model
-
-
-class Recording(Sampler):
-    """Remembers what it was given."""
-
-    def __init__(self, request: Request, tokenizer: Tokenizer, vocabulary: int) -> None:
-        super().__init__(request, tokenizer, vocabulary)
-        self.hash = hashlib.sha256()
-
-    def choose(self, logits: F32, position: int) -> Chosen:
-        self.hash.update(np.ascontiguousarray(logits, "<f4").data)
-        return super().choose(logits, position)
 
 
 def tokenizer_of(path: Path) -> Tokenizer:

@@ -13,10 +13,10 @@ from twofold.engine.limits import Limits
 from twofold.engine.request import Chosen, Request
 from twofold.engine.sampler import Sampler
 from twofold.engine.sampling import Sampling
+from twofold.engine.telling import Telling
 from twofold.errors import InternalError, RequestError
 from twofold.kernels.arithmetic import F32
-from twofold.model.marks import undecided
-from twofold.model.tokenizer import TextStream, Tokenizer
+from twofold.model.tokenizer import Tokenizer
 
 
 class Timings(msgspec.Struct):
@@ -134,34 +134,27 @@ class Generation:
         return f"the model's context has {model} positions{seen}; shorten it"
 
     def _decode(self, logits: F32, sampler: Sampler, limit: int) -> Iterator[str]:
-        held, stream = HeldText(self.limits.stop), TextStream(self.tokenizer)
-        ends = self.limits.ends(self.tokenizer.end_ids)
+        telling = Telling(self.limits, self.tokenizer, limit)
         while True:
-            token = self._choose(sampler, logits[0])
-            ended = token in ends
-            text = "" if ended else stream.push(token)
-            piece = held.push(text) if len(self.chosen) > self.limits.min_tokens else text
-            complete = ended or held.stopped or sampler.finished
-            if complete or self._interrupted or len(self.chosen) == limit:
-                break
-            if piece:
-                self.text += piece
-                yield piece
-            logits = self.engine.feed(self.session, [token], largest=self._largest(sampler))
-        piece += "" if held.stopped else held.finish(stream.finish())
-        self.finish_reason = "stop" if complete or held.stopped else "interrupted" if self._interrupted else "length"
-        self.text += piece
-        if piece:
-            yield piece
+            chosen = self._choose(sampler, logits[0])
+            piece = telling.push(chosen, complete=sampler.finished, interrupted=self._interrupted)
+            if piece is not None:
+                self.text += piece.text
+                self.finish_reason = piece.finish
+                if piece.text:
+                    yield piece.text
+            if self.finish_reason is not None:
+                return
+            logits = self.engine.feed(self.session, [chosen.token], largest=self._largest(sampler))
 
-    def _choose(self, sampler: Sampler, logits: F32) -> int:
+    def _choose(self, sampler: Sampler, logits: F32) -> Chosen:
         start = time.perf_counter()
         if self._hash is not None:
             self._hash.update(np.ascontiguousarray(logits, "<f4").data)
         chosen = sampler.choose(logits, len(self.session.tokens))
         self.chosen.append(chosen)
         self.timings.sampling_seconds += time.perf_counter() - start
-        return chosen.token
+        return chosen
 
     def _account(self, start: float) -> None:
         timings = self.timings
@@ -171,29 +164,3 @@ class Generation:
         timings.weights_seconds = (self.engine.weights.spent.weights_ns - weights) / 1e9
         timings.context_seconds = (self.engine.context_ns - context) / 1e9
         timings.link_seconds = (self.engine.weights.spent.link_ns - link) / 1e9
-
-
-class HeldText:
-    """Text on its way out, held back while its end could be the start of a stop string."""
-
-    def __init__(self, stop: Sequence[str]) -> None:
-        self._stop = stop
-        self._held = ""
-        self.stopped = False
-
-    def push(self, text: str) -> str:
-        """What of the text so far can be shown; after a stop string, nothing more."""
-        self._held += text
-        found = [at for at in (self._held.find(stop) for stop in self._stop) if at >= 0]
-        if found:
-            self.stopped = True
-            return self._release(min(found))
-        return self._release(len(self._held) - undecided(self._held, self._stop))
-
-    def finish(self, text: str) -> str:
-        """All that is left, once nothing more comes."""
-        return self.push(text) + ("" if self.stopped else self._release(len(self._held)))
-
-    def _release(self, count: int) -> str:
-        out, self._held = self._held[:count], self._held[count:]
-        return out

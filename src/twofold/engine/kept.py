@@ -54,16 +54,21 @@ def check_fits(head: Head, manifest: Manifest, name: str) -> None:
         raise ContextError(f"the context '{name}' is damaged (its layers are not the model's); delete it")
 
 
+def checked_tokens(file: ContextFile, manifest: Manifest, name: str) -> list[int]:
+    """All tokens of the context `name`; ContextError if it is not one of this model, or damaged."""
+    check_fits(file.head, manifest, name)
+    if any(token >= manifest.vocabulary for token in file.tokens):
+        raise ContextError(f"the context '{name}' is damaged (it has tokens that the model does not); delete it")
+    return file.tokens
+
+
 def restore(memory: ContextMemory, file: ContextFile, name: str) -> tuple[int, list[int]]:
     """A session in `memory` that has seen what `file` holds: its number, and all tokens of the file.
 
     ContextError if the file is of another model or other numerics, or damaged; RequestError if there is no room. No
     session is left then.
     """
-    check_fits(file.head, memory.manifest, name)
-    tokens = file.tokens
-    if any(token >= memory.manifest.vocabulary for token in tokens):
-        raise ContextError(f"the context '{name}' is damaged (it has tokens that the model does not); delete it")
+    tokens = checked_tokens(file, memory.manifest, name)
     return memory.pages_in(file.pages(), file.head.length), tokens
 
 

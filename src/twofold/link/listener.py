@@ -8,6 +8,20 @@ from twofold.errors import DeviceError
 BACKLOG = 128  # connections that wait for a server to accept them
 
 
+def bound(family: socket.AddressFamily, where: tuple[str, int], backlog: int = BACKLOG) -> socket.socket:
+    """A socket that listens at `where` and never blocks; OSError if it cannot."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # only over connections that linger
+        sock.bind(where)
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def accepted(sock: socket.socket) -> socket.socket | None:
     """The next connection on `sock`, which never blocks; None if there is none; DeviceError if out of files."""
     try:

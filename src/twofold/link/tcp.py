@@ -10,7 +10,7 @@ from twofold.link.channel import SocketChannel
 from twofold.link.exposure import Tokens, on_this_host, token_required
 from twofold.link.greet import greeted
 from twofold.link.joined import introduced, invitation_for
-from twofold.link.listener import BACKLOG, accepted
+from twofold.link.listener import accepted, bound
 from twofold.link.port import Kind
 from twofold.link.stream import MessageStream
 from twofold.store.keys import keys_folder
@@ -32,14 +32,9 @@ class TcpListener:
         found = resolved(address)
         self.token_required = token_required(address, [ip for _, (ip, _) in found], tokens)
         family, (host, port) = found[0]
-        sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # only over connections that linger
-            sock.bind((host, port))
-            sock.listen(BACKLOG)
-            sock.setblocking(False)
+            sock = bound(family, (host, port))
         except OSError as error:
-            sock.close()
             raise Unreachable(
                 f"cannot listen at {address.url}: {reason(error)}; "
                 "stop what listens there or choose another port (0 takes a free one)"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from twofold.errors import ConfigurationError, Unreachable
 from twofold.link.base import Address, reason
 from twofold.link.exposure import on_this_host
+from twofold.link.listener import bound
 from twofold.link.tcp import resolved
 from twofold.processor.metrics import CONTENT_TYPE
 from twofold.units import KIB
@@ -97,13 +98,7 @@ def _listening(place: str) -> socket.socket:
             f"metrics at {place} could be read from other hosts, without encryption or a token; "
             "give 127.0.0.1:PORT and let a collector on this host pass them on"
         )
-    listening = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(where)
-        listening.listen()
-        listening.setblocking(False)
+        return bound(family, where)
     except OSError as error:
-        listening.close()
         raise Unreachable(f"metrics cannot be served at {place} ({reason(error)}); give another port, or 0") from error
-    return listening

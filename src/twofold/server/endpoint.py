@@ -10,9 +10,10 @@ import msgspec
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from twofold.engine.prompt import check_text
 from twofold.engine.request import Request
 from twofold.engine.whole import Whole, whole
-from twofold.errors import TwofoldError
+from twofold.errors import RequestError, TwofoldError
 from twofold.model.tokenizer import Tokenizer
 from twofold.server.body import Fixed, Form, parsed, read
 from twofold.server.offer import Offer
@@ -102,9 +103,10 @@ async def encoded(call: Call, text: str, *, add_bos: bool | None = None) -> tupl
     Text is not even encoded if it could not fit were every token the longest there is.
     """
     tokenizer, most = call.tokenizer, call.offer.most(call.serving)
-    if len(text) > most * tokenizer.longest_bytes:
-        what = f"the prompt has {len(text)} letters, far more than a context of {most} tokens holds; shorten it"
-        raise Refusal(400, what, code="context_length_exceeded")
+    try:
+        check_text(tokenizer, text, most)
+    except RequestError as error:
+        raise Refusal(400, str(error), code="context_length_exceeded") from None
     return tuple(await threaded(lambda: tokenizer.encode(text, add_bos=add_bos)))
 
 

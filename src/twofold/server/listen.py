@@ -5,6 +5,7 @@ import socket
 from twofold.errors import ConfigurationError, Unreachable
 from twofold.link.base import Address, reason
 from twofold.link.exposure import on_this_host
+from twofold.link.listener import bound
 from twofold.link.tcp import resolved
 
 BACKLOG = 1024
@@ -23,16 +24,10 @@ def listening(host: str, port: int, *, keyed: bool) -> socket.socket:
             f"{host} can be reached from other hosts, and there is no API key; set TWOFOLD_API_KEY, "
             "give --api-key-file, or listen at 127.0.0.1"
         )
-    listening = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(where)
-        listening.listen(BACKLOG)
-        listening.setblocking(False)
+        return bound(family, where, BACKLOG)
     except OSError as error:
-        listening.close()
         raise Unreachable(f"nothing can be served at {place} ({reason(error)}); give another --port, or 0") from error
-    return listening
 
 
 def url_of(listening: socket.socket) -> str:

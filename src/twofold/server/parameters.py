@@ -11,8 +11,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from twofold.engine import prompt
 from twofold.engine.request import MOST_LOGPROBS, Limits
 from twofold.engine.sampling import COLDEST, MASK, Sampling
+from twofold.errors import RequestError
 from twofold.server.body import Fixed
 from twofold.server.refusal import Refusal
 
@@ -126,11 +128,11 @@ SAMPLED_FIXED = (
 
 
 def check_tokens(ids: Sequence[int], vocabulary: int, param: str) -> None:
-    """Refusal 400 if one of `ids`, none of them negative, is not a token."""
-    worst = max(ids, default=0)
-    if worst >= vocabulary:
-        what = f"token {worst} is not in the vocabulary; the ids are 0 to {vocabulary - 1}"
-        raise Refusal(400, what, param=param)
+    """Refusal 400 that names `param` if one of `ids` is not a token."""
+    try:
+        prompt.check_tokens(ids, vocabulary)
+    except RequestError as error:
+        raise Refusal(400, str(error), param=param) from None
 
 
 def coldest(temperature: float) -> float:
