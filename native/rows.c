@@ -74,6 +74,9 @@ static void geglu(const float *gate, const float *up, int64_t width, float *y) {
 static void add(const float *a, const float *b, int64_t width, float *y) {
   for (int64_t k = 0; k < width; k += LANES) store(y + k, load(a + k) + load(b + k));
 }
+static void scale(const float *x, float factor, int64_t width, float *y) {
+  for (int64_t k = 0; k < width; k += LANES) store(y + k, load(x + k) * factor);
+}
 static void widen(const uint16_t *x, int64_t width, float *y) {
   for (int64_t k = 0; k < width; k += LANES) store(y + k, load_half(x + k));
 }

@@ -33,14 +33,17 @@ static void run_row(const struct segment_call *c, const struct step *s, int64_t 
   float *y = (float *)at(c, s->out, row, from, 4);
   switch (s->kind) {
     case STEP_EMBED: k->embed(&s->weight, *(const int32_t *)at(c, s->a, row, 0, 4), y); break;
-    case STEP_RMS_NORM: k->rms_norm(x, s->weight.data, s->epsilon, s->a->width, y); break;
+    case STEP_RMS_NORM:
+      for (int64_t i = 0; i < s->a->width; i += s->weight.width) k->rms_norm(x + i, s->weight.data, s->constant, s->weight.width, y + i);
+      break;
     case STEP_QUANTISE: k->quantise(x, from / 32, to / 32, s->a->width / 32, tiles_of(s->out), s->fine, s->zero, row, tile); break;
     case STEP_SWIGLU: k->swiglu(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
     case STEP_ADD: k->add(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
     case STEP_WIDEN: k->widen((const uint16_t *)at(c, s->a, row, from, 2), to - from, y); break;
-    case STEP_LAYER_NORM: k->layer_norm(x, s->weight.data, s->epsilon, s->a->width, y); break;
+    case STEP_LAYER_NORM: k->layer_norm(x, s->weight.data, s->constant, s->a->width, y); break;
     case STEP_BIAS: k->add(x, (const float *)s->weight.data + from, to - from, y); break;
     case STEP_GEGLU: k->geglu(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
+    case STEP_SCALE: k->scale(x, s->constant, to - from, y); break;
     case STEP_TOP: k->top(x, s->a->width, s->out->width, (int32_t *)y); break;
     case STEP_GATHER: k->gather(x, s->a->width, (const int32_t *)at(c, s->b, row, 0, 4), s->b->width, y); break;
     case STEP_LOG_SUM_EXP: k->log_sum_exp(x, s->a->width, y); break;

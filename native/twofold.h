@@ -113,6 +113,7 @@ struct level {
   void (*swiglu)(const float *gate, const float *up, int64_t width, float *y);
   void (*geglu)(const float *gate, const float *up, int64_t width, float *y);
   void (*add)(const float *a, const float *b, int64_t width, float *y);
+  void (*scale)(const float *x, float factor, int64_t width, float *y);
   void (*widen)(const uint16_t *x, int64_t width, float *y);
   void (*narrow)(const float *x, int64_t width, uint16_t *y);
   /* y[row][column] = x · w for `count` rows, columns of units from .. last - 1; x is float rows or activations by format */
@@ -144,7 +145,7 @@ void pool_barrier(struct pool *pool);
 /* Weight memory's work: the steps of a segment on values (segment.c). */
 enum step_kind { STEP_EMBED, STEP_RMS_NORM, STEP_QUANTISE, STEP_LINEAR, STEP_SWIGLU, STEP_ADD, STEP_WIDEN, STEP_NARROW,
                  STEP_TOP, STEP_GATHER, STEP_LOG_SUM_EXP,
-                 STEP_LAYER_NORM, STEP_BIAS, STEP_GEGLU };
+                 STEP_LAYER_NORM, STEP_BIAS, STEP_GEGLU, STEP_SCALE };
 
 struct value {
   int64_t offset;      /* of a plane, bytes from the start of the rows; -1: scratch */
@@ -156,7 +157,7 @@ struct step {
   int32_t kind, waits;
   const struct value *a, *b, *out;
   struct matrix weight;
-  float epsilon;
+  float constant;  /* the epsilon of a norm, the factor of a scale */
   int32_t fine;    /* activations of 16 bits */
   int32_t columns; /* shared out by columns, else by rows */
   int32_t zero;    /* of a rounding: the zero point of the weights that its result will meet */

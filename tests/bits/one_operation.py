@@ -18,6 +18,7 @@ from twofold.model.operations import (
     Linear,
     LogSumExp,
     RMSNorm,
+    Scale,
     SwiGLU,
     Top,
     WeightOperation,
@@ -48,6 +49,8 @@ def _cases() -> list[Case]:
     x, y = Plane("x", WIDTH, "f32"), Plane("y", WIDTH, "f32")
     cases = [
         Case("rms_norm", RMSNorm("x", "w", 1e-5, "out"), (x,), Plane("out", WIDTH, "f32"), (1, WIDTH)),
+        Case("rms_norm, heads", RMSNorm("x", "w", 1e-5, "out"), (x,), Plane("out", WIDTH, "f32"), (1, 32)),
+        Case("scale", Scale("x", 0.3, "out"), (x,), Plane("out", WIDTH, "f32")),
         Case("swiglu", SwiGLU("x", "y", "out"), (x, y), Plane("out", WIDTH, "f32")),
         Case("layer_norm", LayerNorm("x", "w", 1e-5, "out"), (x,), Plane("out", WIDTH, "f32"), (1, WIDTH)),
         Case("bias", Bias("x", "w", "out"), (x,), Plane("out", WIDTH, "f32"), (1, WIDTH)),

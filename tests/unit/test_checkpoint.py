@@ -28,7 +28,7 @@ def changed(path: Path, **metadata: object) -> GgufFile:
 @pytest.mark.parametrize(
     ("metadata", "said"),
     [
-        ({"general__architecture": "mamba"}, "'mamba' is not supported; supported: llama"),
+        ({"general__architecture": "mamba"}, "'mamba' is not supported; supported: gemma3, "),
         ({"general__architecture": None}, "general.architecture is missing"),
         ({"general__architecture": 3}, "general.architecture is missing"),
         ({"llama__block_count": None}, "llama.block_count"),

@@ -24,6 +24,7 @@ class Step(IntEnum):
     LAYER_NORM = 11
     BIAS = 12
     GEGLU = 13
+    SCALE = 14
 
 
 class MatrixStruct(ctypes.Structure):
@@ -54,7 +55,7 @@ class StepStruct(ctypes.Structure):
         ("b", c_void_p),
         ("out", c_void_p),
         ("weight", MatrixStruct),
-        ("epsilon", c_float),
+        ("constant", c_float),
         ("fine", c_int32),
         ("columns", c_int32),
         ("zero", c_int32),

@@ -28,6 +28,7 @@ from twofold.model.operations import (
     Linear,
     LogSumExp,
     RMSNorm,
+    Scale,
     SwiGLU,
     Top,
     WeightOperation,
@@ -76,7 +77,7 @@ class LoweredStep:
     out: Buffer
     b: Buffer | None = None
     weight: str | None = None
-    epsilon: float = 0.0
+    constant: float = 0.0  # the epsilon of a norm, the factor of a scale
     columns: bool = False
     waits: bool = False
 
@@ -135,7 +136,7 @@ class Lowering:
                     x,
                     Buffer(operation.out, x.width, plane),
                     weight=operation.weight,
-                    epsilon=0.0 if isinstance(operation, Bias) else operation.epsilon,
+                    constant=0.0 if isinstance(operation, Bias) else operation.epsilon,
                 )
             case Linear():
                 rows, width, stored = self.shape(operation.weight)
@@ -159,6 +160,9 @@ class Lowering:
             case Add():
                 a, b = self._values[operation.a], self._values[operation.b]
                 step = LoweredStep(Step.ADD, a, Buffer(operation.out, a.width, plane), b=b)
+            case Scale():
+                x = self._values[operation.x]
+                step = LoweredStep(Step.SCALE, x, Buffer(operation.out, x.width, plane), constant=operation.factor)
             case Top() | Gather() | LogSumExp():
                 step = self._head(operation, plane)
         self._emit(step)

@@ -198,7 +198,7 @@ class NativeWeights:
         b = self._value(step.b) if step.b else None
         matrix = self._matrices[step.weight] if step.weight else MatrixStruct()
         zero = step.out.zero_point
-        return StepStruct(step.kind, step.waits, a, b, out, matrix, step.epsilon, step.fine, step.columns, zero)
+        return StepStruct(step.kind, step.waits, a, b, out, matrix, step.constant, step.fine, step.columns, zero)
 
     def _value(self, buffer: Buffer) -> int:
         key = f"{buffer.plane is not None}:{buffer.name}:{buffer.width}"

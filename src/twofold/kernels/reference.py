@@ -23,6 +23,7 @@ from twofold.model.operations import (
     Linear,
     LogSumExp,
     RMSNorm,
+    Scale,
     SwiGLU,
     Top,
     WeightlessOperation,
@@ -74,8 +75,8 @@ class ReferenceWeights:
             case Embed():
                 return self._weights[operation.weight].dequantised(values[operation.ids][:, 0].astype(np.int64))
             case RMSNorm():
-                weight = self._weights[operation.weight].dequantised()[0]
-                return arithmetic.rms_norm(values[operation.x], weight, operation.epsilon)
+                weight, x = self._weights[operation.weight].dequantised()[0], values[operation.x]
+                return arithmetic.rms_norm(x.reshape(-1, len(weight)), weight, operation.epsilon).reshape(x.shape)
             case LayerNorm():
                 weight = self._weights[operation.weight].dequantised()[0]
                 return arithmetic.layer_norm(values[operation.x], weight, operation.epsilon)
@@ -96,6 +97,14 @@ def _weightless(operation: WeightlessOperation, values: dict[str, F32]) -> F32:
             return arithmetic.geglu(values[operation.gate], values[operation.up])
         case Add():
             return values[operation.a] + values[operation.b]
+        case Scale():
+            return values[operation.x] * np.float32(operation.factor)
+        case _:
+            return _of_a_head(operation, values)
+
+
+def _of_a_head(operation: Top | Gather | LogSumExp, values: dict[str, F32]) -> F32:
+    match operation:
         case Top():
             return arithmetic.top(values[operation.x], operation.k).astype(np.float32)
         case Gather():

@@ -1,6 +1,8 @@
 """A checkpoint: one model file, opened and checked, with its weights by name."""
 
 import hashlib
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +14,11 @@ from twofold.errors import ModelError
 from twofold.model import family
 from twofold.model.family.base import Blueprint, Facts
 from twofold.model.format import F32, Format
-from twofold.model.gguf import GgufFile, TensorInfo
+from twofold.model.gguf import GgufFile
+from twofold.model.hub.directory import HubDirectory
 from twofold.model.manifest import NUMERICS, Manifest, Model
 from twofold.model.segment import check_segment
+from twofold.model.source import Source, Stored
 from twofold.model.tokenizer import TokenizerData
 
 
@@ -55,7 +59,7 @@ class Tensors(Protocol):
 class Checkpoint:
     """An open model file: `model`, `tokenizer`, and `tensor(name)`. A context manager."""
 
-    def __init__(self, file: GgufFile, digest: str) -> None:
+    def __init__(self, file: Source, digest: str) -> None:
         """Build the model that `file` describes; raises ModelError for anything missing, extra or mis-shaped."""
         self._file = file
         architecture = file.metadata.get("general.architecture")
@@ -83,7 +87,7 @@ class Checkpoint:
     @classmethod
     def open(cls, path: Path, *, digest: str | None = None) -> Self:
         """Open `path`; `digest` is its SHA-256 if the caller has just verified it, else it is computed here."""
-        file = GgufFile.open(path)
+        file: Source = HubDirectory(path) if path.is_dir() else GgufFile.open(path)
         try:
             return cls(file, digest or file_digest(path))
         except BaseException:
@@ -91,10 +95,15 @@ class Checkpoint:
             raise
 
     def tensor(self, name: str) -> Tensor:
-        """The matrix of that name (a vector is one row), its bytes still in the mapped file."""
-        info = self._file.tensors[name]
+        """The matrix of that name (a vector is one row), its bytes still in the mapped file.
+
+        `name[a:b]` is rows a to b - 1 of the matrix.
+        """
+        whole, first, last = part_of(name)
+        info = self._file.tensors[whole]
         rows, width = _matrix_shape(info)
-        return Tensor(rows, width, info.format, self._file.raw(name), self._file.give_back)
+        tensor = Tensor(rows, width, info.format, self._file.raw(whole), self._file.give_back)
+        return tensor if last is None else tensor.slice(first, last - first)
 
     def _vector(self, name: str) -> tuple[float, ...]:
         """The values of a tensor that is part of the architecture, not of the weights."""
@@ -115,19 +124,31 @@ class Checkpoint:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal; raises ModelError if it cannot be read."""
+    """SHA-256 of a file, or of the names and digests of a directory's files; ModelError if one cannot be read."""
     try:
+        if path.is_dir():
+            named = ((each.name, file_digest(each)) for each in sorted(path.iterdir()) if each.is_file())
+            return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in named).encode()).hexdigest()
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _matrix_shape(info: TensorInfo) -> tuple[int, int]:
-    return (1, info.shape[0]) if len(info.shape) == 1 else (info.shape[0], info.shape[1])
+_PART = re.compile(r"(.+)\[(\d+):(\d+)\]")
 
 
-def _check_shapes(file: GgufFile, blueprint: Blueprint) -> None:
+def part_of(name: str) -> tuple[str, int, int | None]:
+    """(tensor, first row, row after the last) of the name of a tensor or of some of its rows; None for all."""
+    found = _PART.fullmatch(name)
+    return (found[1], int(found[2]), int(found[3])) if found else (name, 0, None)
+
+
+def _matrix_shape(info: Stored) -> tuple[int, int]:
+    return (1, info.shape[0]) if len(info.shape) == 1 else (math.prod(info.shape[:-1]), info.shape[-1])
+
+
+def _check_shapes(file: Source, blueprint: Blueprint) -> None:
     missing = [name for name in blueprint.shapes if name not in file.tensors]
     if missing:
         raise ModelError(f"{file.path}: tensor {missing[0]} is missing ({len(missing)} in all); use a complete file")
@@ -137,7 +158,7 @@ def _check_shapes(file: GgufFile, blueprint: Blueprint) -> None:
             f"{file.path}: tensor {extra[0]} is not part of this architecture ({len(extra)} in all); "
             "the file is of a variant that is not supported"
         )
-    for name, (rows, width) in blueprint.shapes.items():
+    for name, wanted in blueprint.shapes.items():
         shape = file.tensors[name].shape
-        if shape != ((width,) if rows == 1 else (rows, width)):
-            raise ModelError(f"{file.path}: tensor {name} has shape {shape}, the metadata asks for ({rows}, {width})")
+        if shape != (wanted[1:] if wanted[0] == 1 else wanted):
+            raise ModelError(f"{file.path}: tensor {name} has shape {shape}, the metadata asks for {wanted}")

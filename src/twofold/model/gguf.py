@@ -14,17 +14,14 @@ import dataclasses
 import itertools
 import math
 import mmap
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-
 from twofold.errors import InternalError, ModelError
 from twofold.model.format import FORMATS, Format, format_of, name_of
 from twofold.model.gguf_values import Cursor, Value, shown
+from twofold.model.mapped import give_back, mapped, message_name
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -63,7 +60,7 @@ class GgufFile:
 
     def __init__(self, path: Path, data: mmap.mmap | bytes) -> None:
         """Read the head of a file of which `data` is all the bytes; `path` is what messages name."""
-        cursor = Cursor(data, _message_name(path))
+        cursor = Cursor(data, message_name(path))
         self.path = path
         self.size_bytes = len(data)
         self.version = _read_version(cursor)
@@ -78,7 +75,7 @@ class GgufFile:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Map `path` and read its head. ModelError if it cannot be opened or is not a sound GGUF file."""
-        data = _map(path)
+        data = mapped(path, ".gguf")
         try:
             return cls(path, data)
         except ModelError:
@@ -96,18 +93,13 @@ class GgufFile:
         info = self.tensors.get(name)
         if info is None:
             what = f"has no tensor {shown(name)}"
-            raise ModelError(f"{_message_name(self.path)}: {what}; use a complete file of a supported model")
+            raise ModelError(f"{message_name(self.path)}: {what}; use a complete file of a supported model")
         return memoryview(self._data)[info.offset : info.offset + info.size_bytes]
 
     def give_back(self, raw: memoryview) -> None:
-        """Tell the system that the file up to the end of `raw`, a part of a tensor, need not stay in our memory.
-
-        All of it stays valid: touched again, it is read again. From the beginning on, because the system maps more than
-        is touched, also backwards.
-        """
-        if isinstance(self._data, mmap.mmap) and raw:
-            start = np.frombuffer(raw, np.uint8).ctypes.data - np.frombuffer(self._data, np.uint8).ctypes.data
-            self._data.madvise(mmap.MADV_DONTNEED, 0, start + len(raw))
+        """Tell the system that the file up to the end of `raw`, a part of a tensor, need not stay in our memory."""
+        if isinstance(self._data, mmap.mmap):
+            give_back(self._data, raw)
 
     def close(self) -> None:
         """Drop the mapping: now, or with the last view that `raw` handed out. Closing twice is allowed."""
@@ -118,33 +110,6 @@ class GgufFile:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def _message_name(path: Path) -> str:
-    text = str(path)
-    return text if text.isprintable() else repr(text)
-
-
-def _map(path: Path) -> mmap.mmap:
-    """The bytes of a regular file, mapped read-only. Opened without blocking: a pipe must not hang us."""
-    name = _message_name(path)
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-                raise ModelError(f"{name}: is {kind}; give the path of a .gguf file")
-            if status.st_size == 0:
-                raise ModelError(f"{name}: is empty; download or convert it again")
-            return mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ)
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError:
-        raise ModelError(f"{name}: no such file; give the path of a .gguf file") from None
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ModelError(f"{name}: cannot be opened ({reason}); give a readable .gguf file") from error
 
 
 def _read_version(cursor: Cursor) -> int:

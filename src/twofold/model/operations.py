@@ -41,7 +41,10 @@ class Embed(msgspec.Struct, frozen=True, tag=True):
 
 
 class RMSNorm(msgspec.Struct, frozen=True, tag=True):
-    """out[n, K] f32 = x / sqrt(mean(x²) + epsilon) · weight[K] (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+    """out[n, K] f32 = x / sqrt(mean(x²) + epsilon) · weight[K] (Zhang and Sennrich 2019, arXiv 1910.07467).
+
+    Where x is wider than the weight, each piece of the weight's width by itself, as the heads of a query.
+    """
 
     x: str
     weight: str
@@ -106,6 +109,14 @@ class Add(msgspec.Struct, frozen=True, tag=True):
     out: str
 
 
+class Scale(msgspec.Struct, frozen=True, tag=True):
+    """out[n, K] f32 = x · factor, an f32 value."""
+
+    x: str
+    factor: float
+    out: str
+
+
 class Top(msgspec.Struct, frozen=True, tag=True):
     """out[n, k] i32: where the k largest of x[n, V] f32 stand, by falling value, the lower first among equals."""
 
@@ -130,7 +141,7 @@ class LogSumExp(msgspec.Struct, frozen=True, tag=True):
 
 
 VectorOperation = RMSNorm | LayerNorm | Bias  # their tensor is one row, kept as f32
-WeightlessOperation = SwiGLU | GeGLU | Add | Top | Gather | LogSumExp  # they hold no tensor
+WeightlessOperation = SwiGLU | GeGLU | Add | Scale | Top | Gather | LogSumExp  # they hold no tensor
 WeightOperation = Embed | Linear | VectorOperation | WeightlessOperation
 
 
@@ -196,6 +207,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("swiglu", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
     Kind("geglu", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
     Kind("add", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
+    Kind("scale", Side.CONTEXT_FREE, "f32[n,K] → f32[n,K]", "R1: this row, element by element"),
     Kind("top", Side.CONTEXT_FREE, "f32[n,V] → i32[n,k]", "R1: this row, which of its values are largest"),
     Kind("gather", Side.CONTEXT_FREE, "f32[n,V], i32[n,k] → f32[n,k]", "R1: this row's own values"),
     Kind("log_sum_exp", Side.CONTEXT_FREE, "f32[n,V] → f32[n,1]", "R1: this row, summed"),
@@ -226,6 +238,7 @@ _NAMES: dict[type, str] = {
     SwiGLU: "swiglu",
     GeGLU: "geglu",
     Add: "add",
+    Scale: "scale",
     Top: "top",
     Gather: "gather",
     LogSumExp: "log_sum_exp",
@@ -245,7 +258,7 @@ def inputs_of(operation: WeightOperation) -> tuple[str, ...]:
     match operation:
         case Embed():
             return (operation.ids,)
-        case RMSNorm() | LayerNorm() | Bias() | Linear() | Top() | LogSumExp():
+        case RMSNorm() | LayerNorm() | Bias() | Linear() | Scale() | Top() | LogSumExp():
             return (operation.x,)
         case SwiGLU() | GeGLU():
             return (operation.gate, operation.up)

@@ -4,11 +4,21 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from twofold.errors import ModelError
-from twofold.model.family import llama
+from twofold.model.family import gemma3_text, llama, mistral, olmo2, phi3, qwen2, qwen3, smollm3
 from twofold.model.family.base import Blueprint, Facts
 from twofold.model.segment import top_of
 
-FAMILIES: dict[str, Callable[[Facts], Blueprint]] = {"llama": llama.build}
+FAMILIES: dict[str, Callable[[Facts], Blueprint]] = {
+    "gemma3": gemma3_text.build,  # as GGUF names it
+    "gemma3_text": gemma3_text.build,
+    "llama": llama.build,
+    "mistral": mistral.build,
+    "olmo2": olmo2.build,
+    "phi3": phi3.build,
+    "qwen2": qwen2.build,
+    "qwen3": qwen3.build,
+    "smollm3": smollm3.build,
+}
 
 
 def build(facts: Facts) -> Blueprint:

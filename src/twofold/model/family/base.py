@@ -11,6 +11,7 @@ from twofold.errors import ModelError
 from twofold.model import rotary
 from twofold.model.operations import ContextLayer, Rotary
 from twofold.model.segment import Segment
+from twofold.model.strings import Strings
 
 BLOCK = 32  # activations are rounded to integers in blocks of 32
 PANEL = 16  # lanes that the kernels work in
@@ -41,6 +42,22 @@ class Facts:
             raise ModelError(f"metadata {self.architecture}.{key} is {value!r}; a positive number is needed")
         return float(value)
 
+    def flag(self, key: str, default: bool) -> bool:
+        """`<architecture>.<key>` as a truth value."""
+        value = self.metadata.get(f"{self.architecture}.{key}", default)
+        if not isinstance(value, bool):
+            raise ModelError(f"metadata {self.architecture}.{key} is {value!r}; true or false is needed")
+        return value
+
+    def vocabulary(self) -> int:
+        """Tokens of the vocabulary: the tokenizer's, or what the metadata states where there is no tokenizer."""
+        tokens = self.metadata.get("tokenizer.ggml.tokens")
+        if isinstance(tokens, Strings) and tokens:
+            return len(tokens)
+        if f"{self.architecture}.vocab_size" in self.metadata:
+            return self.integer("vocab_size")
+        raise ModelError("metadata tokenizer.ggml.tokens is missing, so the size of the vocabulary is unknown")
+
     def refuse(self, key: str, allowed: tuple[object, ...], what: str) -> None:
         """Raise ModelError if `<architecture>.<key>` is present with a value other than those allowed."""
         value = self.metadata.get(f"{self.architecture}.{key}")
@@ -50,11 +67,11 @@ class Facts:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """A model before its weights: segments 0 .. L, context layers 0 .. L-1, tensor name → (rows, width)."""
+    """A model before its weights: segments 0 .. L, context layers 0 .. L-1, tensor name → shape, row-major."""
 
     segments: tuple[Segment, ...]
     layers: tuple[ContextLayer, ...]
-    shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 FACTORS, SHORT, LONG = "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"
@@ -114,7 +131,7 @@ def _original_length(facts: Facts) -> int:
     return facts.integer("rope.scaling.original_context_length", low=2, high=1 << 30)
 
 
-def rotary_shapes(facts: Facts, used: Rotary) -> dict[str, tuple[int, int]]:
+def rotary_shapes(facts: Facts, used: Rotary) -> dict[str, tuple[int, ...]]:
     """Shapes of the small tensors beside the rotary metadata, as far as the file has them."""
     return {name: (1, len(used.frequencies)) for name in (FACTORS, SHORT, LONG) if name in facts.tensor_names}
 

@@ -1,0 +1,46 @@
+"""Names of tensors on the model hub, said in GGUF's words."""
+
+import re
+
+from twofold.errors import ModelError
+
+_WHOLE = {"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output"}
+_LAYER = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.qkv_proj": "attn_qkv",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.gate_up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+_POST_NORM = {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
+_FAMILY = {"gemma3_text": _POST_NORM, "olmo2": _POST_NORM}
+_NAME = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?(?:layers\.(\d{1,6})\.)?(.+)\.(weight|bias)")
+# Buffers that old files carry and that are computed here.
+_COMPUTED = re.compile(r".*\.rotary_emb\.inv_freq|.*\.attn\.(masked_)?bias")
+
+
+def gguf_name(family: str, name: str) -> str | None:
+    """GGUF's name of a tensor, None for one that nobody needs; raises ModelError for one that we have no word for."""
+    if _COMPUTED.fullmatch(name):
+        return None
+    found = _NAME.fullmatch(name)
+    if found:
+        layer, part, kind = found.groups()
+        words = _LAYER | _FAMILY.get(family, {}) if layer is not None else _WHOLE
+        if part in words:
+            return f"blk.{int(layer)}.{words[part]}.{kind}" if layer is not None else f"{words[part]}.{kind}"
+    raise ModelError(
+        f"tensor {name!r} is not part of a {family} model; the checkpoint is of a variant that is not supported"
+    )
