@@ -1,6 +1,9 @@
 """tokenizer.json of the model hub, said in GGUF's words: byte-level BPE."""
 
 from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
 
 from twofold.errors import ModelError
 from twofold.model.strings import Strings
@@ -9,19 +12,38 @@ from twofold.model.tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED
 Json = Mapping[str, object]
 
 
+class _Added(msgspec.Struct):
+    id: int
+    content: str
+    special: bool
+
+
+class _Model(msgspec.Struct):
+    type: Literal["BPE"]
+    vocab: dict[str, int]
+    merges: list[str | tuple[str, str]]
+
+
+class _Described(msgspec.Struct):
+    model: _Model
+    added_tokens: list[_Added] = []
+
+
 def tokenizer_metadata(tokenizer: Json, config: Json, vocabulary: int) -> dict[str, object]:
     """The keys `tokenizer.ggml.*` of a tokenizer, its vocabulary filled up to the embedding's rows."""
-    model = tokenizer.get("model")
-    if not isinstance(model, Mapping) or model.get("type") != "BPE":
-        raise ModelError("tokenizer.json: only byte-level BPE is supported")
-    ids: dict[str, int] = dict(model["vocab"])
+    try:
+        described = msgspec.convert(tokenizer, _Described)
+    except msgspec.ValidationError as error:
+        raise ModelError(f"tokenizer.json: only byte-level BPE is supported ({error})") from None
+    model = described.model
+    ids = dict(model.vocab)
     kinds = dict.fromkeys(ids.values(), NORMAL)
-    for added in tokenizer.get("added_tokens") or ():
-        ids[added["content"]] = added["id"]
-        kinds[added["id"]] = CONTROL if added["special"] else USER_DEFINED
+    for added in described.added_tokens:
+        ids[added.content] = added.id
+        kinds[added.id] = CONTROL if added.special else USER_DEFINED
     text = {token: content for content, token in ids.items()}
     tokens = [text.get(i, f"[unused {i}]") for i in range(vocabulary)]
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model.merges]
     found: dict[str, object] = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
