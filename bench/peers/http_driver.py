@@ -45,14 +45,18 @@ def main() -> None:
     name, version, model, port, *command = sys.argv[1:]
     server = Server("127.0.0.1", int(port), model)
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait(server, process)
 
     def load(requests: list[Any], most: int) -> dict[str, Any]:
         asked = [Asked(*request) for request in requests]
         seen = asyncio.run(play(asked, lambda request: ask(server, request), most))
         return {"timings": [timing(*pair) for pair in zip(asked, seen, strict=True)]}
 
-    serve(say, {"system": name, "version": version}, {"load": load})
+    try:
+        wait(server, process)
+        serve(say, {"system": name, "version": version}, {"load": load})
+    finally:
+        process.terminate()
+        process.wait()
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ async def completion(body: Completion, call: Call) -> Response:
             )
             for sampling in body.sampling(call.serving.manifest.vocabulary)
         ]
-    answers = call.submit(requests)
+    answers = await call.submit(requests)
     ids = [request.prompt for request in requests] if body.return_token_ids else None
     if body.stream:
         usage = body.stream_options is not None and body.stream_options.include_usage
@@ -138,7 +138,7 @@ def prompts(given: str | list[Any]) -> list[str | list[int]]:
     """The prompts that were given in any of the four ways; Refusal 400 for a list of several kinds, or too many."""
     if isinstance(given, str):
         return [given]
-    kinds = {type(item) for item in given}
+    kinds = set(map(type, given))
     if len(kinds) != 1:
         raise Refusal(400, "prompt mixes texts, token ids and lists; send one kind", param="prompt")
     if kinds == {int}:
