@@ -35,7 +35,7 @@ from twofold.store.pull import ensure
 
 RESULTS = Path(__file__).resolve().parent / "results"
 FLAGS = ("vllm-python", "vllm-model", "openvino-python", "openvino-model")
-COUNTS = {1: 6, 8: 20, 32: 48, 64: 96}  # requests of a turn by level
+COUNTS = {1: 4, 8: 16, 32: 48, 64: 80}  # requests of a turn by level
 ARRIVALS_PER_SECOND = 50.0
 CONTEXT, SEQUENCES = 65_536, 64
 VLLM_ENVIRONMENT = {

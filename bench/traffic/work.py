@@ -15,7 +15,7 @@ class Mix(NamedTuple):
     """What requests are like: tokens from least to most, short ones as likely as long ones on a logarithmic scale."""
 
     prompt: tuple[int, int] = (16, 384)
-    answer: tuple[int, int] = (16, 96)
+    answer: tuple[int, int] = (16, 192)
     prefix: int = 128  # tokens that those of a shared prefix begin with, besides their own
     sharing: float = 0.5
     vocabulary: int = 40_000
