@@ -102,9 +102,16 @@ async def attack(name: str, served: ServeProcess, client: Client, asked: argpars
     return {
         "kind": name, "seconds": round(moments[2] - moments[1], 1),
         "statuses": json.loads(told or json.dumps({words_of: 1})), "before": before, "during": during, "after": after,
-        "disturbed": round(during["tpot"] / quiet - 1, 3) if during and quiet else SILENT,
+        "disturbed": disturbed(during.get("tpot"), quiet),
         "resident_bytes": vital.resident_bytes if vital else 0,
     }  # fmt: skip
+
+
+def disturbed(during: float | None, quiet: float) -> float | None:
+    """How much longer a token took; None if nothing was answered in quiet times."""
+    if not quiet:
+        return None
+    return SILENT if during is None else round(during / quiet - 1, 3)
 
 
 async def rounds(served: ServeProcess, asked: argparse.Namespace) -> tuple[list[dict[str, Any]], Client]:
@@ -136,8 +143,8 @@ def promises(found: Sequence[dict[str, Any]], client: Client, *, alive: bool) ->
         "answers that failed": Promise(sum(kind(one) != ANSWERED for one in client.seen), 0),
     }
     for name in dict.fromkeys(one["kind"] for one in found):
-        least = min(one["disturbed"] for one in found if one["kind"] == name)
-        kept[f"time of a token more under {name}"] = Promise(least, DISTURBED)
+        known = [one["disturbed"] for one in found if one["kind"] == name and one["disturbed"] is not None]
+        kept[f"time of a token more under {name}"] = Promise(min(known, default=SILENT), DISTURBED)
     return kept
 
 

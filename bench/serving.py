@@ -182,22 +182,23 @@ def main() -> int:
     figures_of = {str(level): of_rounds(rounds) for level, rounds in taken.items()}
     rows = {field: rows_of(taken, field) for field in ("tokens_per_second", "ttft_p99")}
     told = tables(figures_of, rows)
-    lines = [bar.missed(rows[field]) for field, bars in BARS.items() for bar in bars if bar.work in rows[field]]
-    worse = [line for line in lines if line] if len(identities) > 2 else []
+    judged = [
+        (field, bar.missed(rows[field])) for field, bars in BARS.items() for bar in bars if bar.work in rows[field]
+    ]
+    worse = [f"{field} at {line}" for field, line in judged if line]
     result = {
         "command": " ".join(["python", *sys.argv]), **machine, "systems": identities, "mix": Mix()._asdict(),
         "requests": {str(level): COUNTS.get(level, 2 * level) for level in taken},
         "rounds": asked.rounds, "seed": asked.seed,
         "arrivals_per_second": ARRIVALS_PER_SECOND, "figures": figures_of, "ratios": rows, "missed": worse,
         "table": told.splitlines(),
-        "timings_ms": {
-            str(level): [{n: [[round(1000 * (v - one[0].sent), 2) for v in t[:3]] + [t.tokens] for t in one]
-                          for n, one in each.items()} for each in rounds]
+        "of_rounds": {
+            str(level): [{name: figures(one)._asdict() for name, one in each.items()} for each in rounds]
             for level, rounds in taken.items()
         },
     }  # fmt: skip
     asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(json.dumps(result, indent=None, ensure_ascii=False) + "\n")
+    asked.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(told)
     for line in worse:
         print(f"missed: {line}")
