@@ -51,7 +51,7 @@ class System:
         """What it calls itself."""
         return str(self.identity["system"])
 
-    def ask(self, work: str, **arguments: int) -> dict[str, Any]:
+    def ask(self, work: str, **arguments: Any) -> dict[str, Any]:
         """Thaw, have the work done, freeze; raises ProcessorLost if the driver ended instead of answering."""
         self._signal(signal.SIGCONT)
         assert self._process.stdin

@@ -122,8 +122,9 @@ class FakeServing:
             segments_ns=[5_000] * 3, layers_ns=[9_000] * 2, processors=[Processor("shm", "up", False, "0-2")],
         )  # fmt: skip
         return ServingStatus(
-            running=1, waiting=2, swapped=3, pages=8, pages_used=4, pages_cached=5, prompt_tokens=60, cached_tokens=7,
-            generated_tokens=80, steps=9, rows=10, preemptions=11, finished={"stop": 12, "length": 13}, refused=14,
+            running=1, waiting=2, swapped=3, oldest_waiting_seconds=1.5, pages=8, pages_used=4, pages_cached=5,
+            prompt_tokens=60, cached_tokens=7, generated_tokens=80, steps=9, rows=10,
+            preemptions=11, finished={"stop": 12, "length": 13}, refused=14,
             times=times, work=work,
         )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """llama.cpp through llama-cpp-python, for bench/compare.py.
 
-    LLAMA_PYTHON bench/peers/llama_cpp_driver.py MODEL.gguf THREADS           serves requests (serving.py)
+    LLAMA_PYTHON bench/peers/llama_cpp_driver.py MODEL.gguf THREADS           serves requests (protocol.py)
     LLAMA_PYTHON bench/peers/llama_cpp_driver.py MODEL.gguf THREADS --first   prints the first token and ends
 
 All streams are sequences of one batch, each going on with its likeliest token.
@@ -12,7 +12,7 @@ import time
 
 import llama_cpp
 import numpy as np
-from serving import answers, serve
+from protocol import answers, serve
 
 BATCH = 2048
 PROMPT, WARM = 12, 4  # tokens that a stream has seen, and decoded, before it is timed

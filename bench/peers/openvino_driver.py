@@ -1,6 +1,6 @@
 """OpenVINO GenAI on the processor, for bench/compare.py.
 
-    OPENVINO_PYTHON bench/peers/openvino_driver.py MODEL_DIR THREADS    serves requests (serving.py)
+    OPENVINO_PYTHON bench/peers/openvino_driver.py MODEL_DIR THREADS    serves requests (protocol.py)
 
 One stream and prompts go through LLMPipeline, several streams through ContinuousBatchingPipeline: each where it is
 fastest. Prompts are random ids, so the prefix cache never helps; decoding is timed without the first token.
@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 import openvino
 import openvino_genai
-from serving import answers, serve
+from protocol import answers, serve
 
 PROMPT, VOCABULARY = 12, 40_000  # ids below are ordinary tokens in every vocabulary we use
 CACHE_GB = 2

@@ -1,6 +1,6 @@
 """Twofold itself, for bench/compare.py: as the other drivers, with the limits of the machine beside each figure.
 
-    python bench/peers/twofold_driver.py MODEL THREADS    serves requests (serving.py)
+    python bench/peers/twofold_driver.py MODEL THREADS    serves requests (protocol.py)
 
 Each answer also has `share_of_limit`, its `limit`, and both limits as measured right before the work.
 """
@@ -9,7 +9,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from serving import answers, serve
+from protocol import answers, serve
 
 from twofold import __version__
 from twofold.cache.pages import PAGE_POSITIONS

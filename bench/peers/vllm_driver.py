@@ -1,6 +1,6 @@
 """vLLM on the processor, for bench/compare.py.
 
-    VLLM_PYTHON bench/peers/vllm_driver.py HF_DIR THREADS    serves requests (serving.py)
+    VLLM_PYTHON bench/peers/vllm_driver.py HF_DIR THREADS    serves requests (protocol.py)
 
 vLLM chooses its threads itself. Prompts are random ids and prefix caching is off; decoding is timed without the
 first token.
@@ -15,7 +15,7 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import vllm
-from serving import answers, serve
+from protocol import answers, serve
 
 PROMPT, VOCABULARY = 12, 40_000  # ids below are ordinary tokens in every vocabulary we use
 

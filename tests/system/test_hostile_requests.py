@@ -7,18 +7,20 @@ import random
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from fake_serving import TEXT
 from http_server import Running, running
+from traffic.hostility import HELLO, JSON, KINDS, PATHS, assault, damaged
 
-BODIES = 10_000
-PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/tokenize", "/detokenize")
-JSON = {"content-type": "application/json"}
-HELLO = {"messages": [{"role": "user", "content": "hello"}]}
+from twofold.engine.request import Request
+
+BODIES, CASES = 10_000, 20
 
 
 @pytest.fixture(scope="module")
@@ -47,24 +49,6 @@ def alive(server: Running) -> None:
     assert (status, json.loads(text)["choices"][0]["message"]["content"]) == (200, TEXT)
 
 
-def damaged(random: random.Random) -> bytes:
-    """A good body with some bytes changed, left out, repeated or put in."""
-    body = bytearray(json.dumps({**HELLO, "temperature": 0.5, "stop": ["a"], "n": 2, "logit_bias": {"5": 1}}).encode())
-    for _ in range(random.randint(1, 8)):
-        at = random.randrange(len(body))
-        match random.randrange(4):
-            case 0:
-                body[at] = random.randrange(256)
-            case 1:
-                del body[at : at + random.randint(1, 20)]
-            case 2:
-                body[at:at] = body[at : at + random.randint(1, 20)]
-            case _:
-                body[at:at] = random.choice([b"\x00", b"\xff\xfe", b'"', b"{", b"]", b"1e999", b"null", b"\\ud800"])
-        body = body or bytearray(b" ")
-    return bytes(body)
-
-
 def test_ten_thousand_damaged_bodies_are_each_answered(server: Running) -> None:
     choice = random.Random(0)
     seen = set()
@@ -76,6 +60,33 @@ def test_ten_thousand_damaged_bodies_are_each_answered(server: Running) -> None:
             assert status == 200 or json.loads(text)["error"]["message"]
     assert 400 in seen
     alive(server)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"schemas"}))
+def test_what_the_bench_sends_gets_nothing_but_4xx(server: Running, kind: str) -> None:
+    seen = assault(kind, "{}:{}".format(*_place(server)), seed=1, seconds=20.0, cases=CASES)
+    assert sum(seen.values()) >= 1
+    assert all(status == "hung up" or 400 <= int(status) < 500 for status in seen), seen
+    alive(server)
+
+
+def test_while_a_constraint_is_prepared_others_are_answered(server: Running) -> None:
+    began, others = threading.Event(), threading.Event()
+
+    def slow(request: Request) -> None:
+        if request.constraint:
+            began.set()
+            assert others.wait(10)
+
+    server.serving.refusing = slow
+    form = json.dumps({**HELLO, "response_format": {"type": "json_object"}}).encode()
+    with ThreadPoolExecutor(1) as client:
+        constrained = client.submit(post, server, PATHS[0], form)
+        assert began.wait(10)
+        alive(server)
+        others.set()
+        assert constrained.result()[0] == 200
+    server.serving.refusing = lambda request: None
 
 
 def test_a_body_of_100_mb_is_refused_before_it_was_read(server: Running) -> None:

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from simulated import Asked, Simulated, seconds_of
 
-from twofold.cache.pages import PAGE_POSITIONS
+from twofold.cache.pages import PAGE_POSITIONS, PageTable
 from twofold.errors import Overloaded, RequestError
 from twofold.schedule.batching import AGEING, Scheduler
+from twofold.schedule.stream import Room
 from twofold.units import Seconds
 
 FRESH = itertools.count()
@@ -30,6 +31,18 @@ def test_streams_decode_together_in_one_step() -> None:
     server = Simulated()
     server.run([asked(10, 20) for _ in range(8)])
     assert [step.rows for step in server.steps] == [80, *[8] * 19]
+
+
+def test_the_age_of_the_oldest_that_waits_is_known() -> None:
+    scheduler = Scheduler(PageTable(200), Room(context_length=4096, running=1))
+    scheduler.submit(prompt(10), 50, now=Seconds(0.0))
+    scheduler.plan(Seconds(0.0))
+    waiting = [scheduler.submit(prompt(10), 5, now=Seconds(now)) for now in (1.0, 2.0)]
+    assert scheduler.oldest_waiting(Seconds(4.0)) == 3.0
+    scheduler.end(waiting[0].number)
+    assert scheduler.oldest_waiting(Seconds(4.0)) == 2.0
+    scheduler.end(waiting[1].number)
+    assert scheduler.oldest_waiting(Seconds(4.0)) == 0.0
 
 
 def test_a_step_has_no_more_rows_or_logits_than_there_is_room_for_and_nobody_is_left_out() -> None:

@@ -17,7 +17,7 @@ from twofold.errors import ConfigurationError, LinkError, ProcessorLost
 PEERS = Path(compare.__file__).parent / "peers"
 TOY = f"""
 import sys; sys.path.insert(0, {str(PEERS)!r})
-from serving import answers, serve
+from protocol import answers, serve
 say = answers()
 print("noise of a library")
 serve(say, {{"system": sys.argv[1]}}, {{"decode": lambda streams: {{

@@ -108,6 +108,19 @@ def test_n_answers_have_seeds_in_a_row(served: Served, seed: int | None, seeds: 
     assert told["usage"]["completion_tokens"] == 2 * 7
 
 
+def test_ids_of_prompt_and_answer_are_told_whole_and_streamed_if_asked_for(served: Served) -> None:
+    whole = ask(served, return_token_ids=True)
+    assert whole["prompt_token_ids"] == list(served.serving.asked.prompt)
+    told = whole["choices"][0]["token_ids"]
+    assert served.serving.tokenizer.decode(told) == TEXT
+    body = {"messages": HELLO, "stream": True, "return_token_ids": True}
+    (first, *rest) = [event for event in events(served.post(PATH, body)) if event != "[DONE]"]
+    assert first["prompt_token_ids"] == whole["prompt_token_ids"]
+    assert [token for event in rest for token in event["choices"][0]["token_ids"]] == told
+    assert not any("prompt_token_ids" in event for event in rest)
+    assert "token_ids" not in ask(served)["choices"][0]
+
+
 def test_logprobs_tell_token_bytes_and_alternatives(served: Served) -> None:
     (first, *_) = ask(served, logprobs=True, top_logprobs=2)["choices"][0]["logprobs"]["content"]
     assert (first["token"], first["logprob"], bytes(first["bytes"])) == ("hello", -0.5, b"hello")

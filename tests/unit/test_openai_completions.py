@@ -72,6 +72,23 @@ def test_a_value_that_cannot_be_had_is_refused_with_its_parameter(
     assert served.serving.answers == []
 
 
+def test_ids_of_prompts_and_answers_are_told_whole_and_streamed_if_asked_for(served: Served) -> None:
+    parameters = {"prompt": [[5, 6], [7]], "return_token_ids": True}
+    choices = ask(served, **parameters)["choices"]
+    assert [choice["prompt_token_ids"] for choice in choices] == [[5, 6], [7]]
+    told: dict[int, list[int]] = {0: [], 1: []}
+    prompts = {}
+    for event in events(served.post(PATH, {**parameters, "stream": True})):
+        for choice in () if event == "[DONE]" else event["choices"]:
+            told[choice["index"]] += choice["token_ids"]
+            if "prompt_token_ids" in choice:
+                assert choice["index"] not in prompts
+                prompts[choice["index"]] = choice["prompt_token_ids"]
+    assert prompts == {0: [5, 6], 1: [7]}
+    assert told == {choice["index"]: choice["token_ids"] for choice in choices}
+    assert "token_ids" not in ask(served, prompt="a")["choices"][0]
+
+
 def test_logprobs_stand_in_lists_with_the_place_of_each_token(served: Served) -> None:
     told = ask(served, prompt="a", logprobs=2)["choices"][0]["logprobs"]
     assert "".join(told["tokens"]) == TEXT + "<|im_end|>"

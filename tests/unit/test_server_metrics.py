@@ -33,6 +33,8 @@ def test_figures_have_the_names_that_boards_for_vllm_read(served: Served) -> Non
         10,
         14,
     )
+    assert told["twofold:oldest_waiting_seconds"] == 1.5
+    assert told["twofold:tasks"] >= 1  # the one that asks
     assert (told["twofold:context_pages"], told["twofold:context_pages_cached"]) == (8, 5)
 
 
@@ -55,4 +57,5 @@ def test_requests_are_counted_even_while_the_model_loads(tiny_path: Path) -> Non
     served.post("/v1/chat/completions", {"messages": HELLO})
     told = samples(served)
     route = "method=POST route=/v1/chat/completions"
+    assert told.pop("twofold:tasks") >= 1
     assert told == {f"twofold:http_requests_total {route} status={status}": 1 for status in (200, 503)}

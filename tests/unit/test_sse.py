@@ -107,6 +107,14 @@ def test_while_nothing_is_known_pings_are_sent(tiny_path: Path) -> None:
     assert b"hello" in b"".join(sent[: sent.index(PING)])
 
 
+def test_a_stream_begins_with_its_first_piece(served: Served) -> None:
+    client = Client(served, {"messages": HELLO, "stream": True})
+    asyncio.run(client.run())
+    assert b'"role":"assistant"' in client.sent[0]
+    assert b"hello" in client.sent[0]
+    assert not any(b'"role"' in later for later in client.sent[1:])
+
+
 def test_a_client_that_reads_nothing_is_given_up_and_its_answers_are_cancelled(tiny_path: Path) -> None:
     served = Served(tiny_path, ping=0.01)
 

@@ -19,6 +19,6 @@ def check_text(tokenizer: Tokenizer, text: str, positions: int) -> None:
 
 def check_tokens(ids: Sequence[int], vocabulary: int) -> None:
     """RequestError if one of `ids` is not a token."""
-    for token in ids:
+    for token in (min(ids, default=0), max(ids, default=0)):
         if not 0 <= token < vocabulary:
             raise RequestError(f"token {token} is not in the vocabulary; the ids are 0 to {vocabulary - 1}")

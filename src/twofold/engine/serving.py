@@ -178,6 +178,7 @@ class Serving:
                 running=scheduler.running,
                 waiting=scheduler.waiting,
                 swapped=scheduler.outside,
+                oldest_waiting_seconds=scheduler.oldest_waiting(self._now()),
                 pages=pages.pages,
                 pages_used=pages.pages - pages.free_pages - pages.idle_pages,
                 pages_cached=pages.idle_pages,

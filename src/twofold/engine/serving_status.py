@@ -42,6 +42,7 @@ class ServingStatus(msgspec.Struct, frozen=True):
     running: int  # streams that hold pages
     waiting: int  # that hold none
     swapped: int  # of those that wait: whose pages are kept outside the pool
+    oldest_waiting_seconds: float  # since the one that waits and came first arrived
     pages: int
     pages_used: int  # held by streams
     pages_cached: int  # held by none, and known by what they hold

@@ -15,12 +15,14 @@ from twofold.units import GIB, Seconds
 
 CPU_LIMIT = 2  # seconds
 MEMORY_LIMIT_BYTES = GIB
+NICE = 10  # so that those who decode meanwhile keep nine tenths of the processors they share with it
 PATIENCE = Seconds(30.0)  # on a machine that is busy with other work
 REFUSED = 3
 
 # The child knows nothing of Twofold, so that it starts fast. Standard input: the grammar.
 _CHILD = f"""
-import resource, sys
+import os, resource, sys
+os.nice({NICE})
 resource.setrlimit(resource.RLIMIT_CPU, ({CPU_LIMIT}, {CPU_LIMIT}))
 resource.setrlimit(resource.RLIMIT_AS, ({MEMORY_LIMIT_BYTES}, {MEMORY_LIMIT_BYTES}))
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

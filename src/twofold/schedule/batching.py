@@ -62,6 +62,10 @@ class Scheduler:
         """Streams whose pages are kept outside the pool."""
         return sum(stream.outside > 0 for stream in self._waiting.values())
 
+    def oldest_waiting(self, now: Seconds) -> Seconds:
+        """How long the stream that waits and came first has been here; 0 if none waits."""
+        return Seconds(now - min((stream.arrived for stream in self._waiting.values()), default=now))
+
     def __getitem__(self, number: int) -> Stream:
         return self._running.get(number) or self._waiting[number]
 

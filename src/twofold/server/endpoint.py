@@ -48,8 +48,16 @@ class Call:
         """Unix time."""
         return int(time.time())
 
-    def submit(self, requests: Sequence[Request]) -> list[Answering]:
-        """Begin the answers; if one cannot be had, none is."""
+    async def submit(self, requests: Sequence[Request]) -> list[Answering]:
+        """Begin the answers; if one cannot be had, none is.
+
+        A constraint takes its time to prepare: that is done in a thread, and others are answered meanwhile.
+        """
+        if any(request.constraint for request in requests):
+            return await asyncio.get_running_loop().run_in_executor(self.offer.preparing, self._submit, requests)
+        return self._submit(requests)
+
+    def _submit(self, requests: Sequence[Request]) -> list[Answering]:
         answers: list[Answering] = []
         try:
             for request in requests:

@@ -3,6 +3,7 @@
 Source of the names: vLLM's documentation, "Production Metrics".
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -25,22 +26,23 @@ async def metrics(request: Request) -> Response:
     """Figures for Prometheus; while the model loads, those of HTTP alone."""
     offer: Offer = request.app.state.offer
     status = offer.readiness.served.status() if offer.readiness.served else None
-    written = exposition(status, Counter(request.app.state.front.counts), offer.names[0])
+    tasks = len(asyncio.all_tasks())
+    written = exposition(status, Counter(request.app.state.front.counts), offer.names[0], tasks)
     return Response(written, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-def exposition(status: ServingStatus | None, answered: Answered, model: str) -> bytes:
+def exposition(status: ServingStatus | None, answered: Answered, model: str, tasks: int) -> bytes:
     """All figures in the text format, version 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Figures(status, answered, model))
+    registry.register(Figures(status, answered, model, tasks))
     return generate_latest(registry)
 
 
 class Figures:
     """The figures of one moment, as Prometheus's client library collects them."""
 
-    def __init__(self, status: ServingStatus | None, answered: Answered, model: str) -> None:
-        self._status, self._answered, self._model = status, answered, model
+    def __init__(self, status: ServingStatus | None, answered: Answered, model: str, tasks: int) -> None:
+        self._status, self._answered, self._model, self._tasks = status, answered, model, tasks
 
     def describe(self) -> list[Metric]:
         """Nothing is known before it is collected."""
@@ -54,6 +56,7 @@ class Figures:
         for (method, route, status), count in sorted(self._answered.items()):
             requests.add_metric([method, route, str(status)], count)
         yield requests
+        yield self._gauge("twofold:tasks", "Tasks of the server's event loop.", self._tasks)
         if self._status is not None:
             yield from self._now(self._status)
             yield from self._since(self._status)
@@ -63,6 +66,8 @@ class Figures:
         yield self._gauge("vllm:num_requests_running", "Answers that are computed.", status.running)
         yield self._gauge("vllm:num_requests_waiting", "Answers that wait.", status.waiting)
         yield self._gauge("vllm:num_requests_swapped", "Of those, whose context is outside the pool.", status.swapped)
+        oldest = status.oldest_waiting_seconds
+        yield self._gauge("twofold:oldest_waiting_seconds", "Since the one that waits and came first arrived.", oldest)
         used = status.pages_used / status.pages if status.pages else 0.0
         yield self._gauge("vllm:kv_cache_usage_perc", "Share of context memory in use, 0 to 1.", used)
         yield self._gauge("twofold:context_pages", "Pages of context memory.", status.pages)

@@ -83,16 +83,17 @@ class ChatReply(msgspec.Struct, frozen=True, omit_defaults=True):
     reasoning_content: str = ""
 
 
-class ChatChoice(msgspec.Struct, frozen=True):
-    """One answer."""
+class ChatChoice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One answer; with its tokens if they were asked for."""
 
     index: int
     message: ChatReply
     logprobs: ChatLogprobs | None
     finish_reason: Literal["stop", "length", "tool_calls", "cancelled"]
+    token_ids: list[int] | None = None
 
 
-class ChatCompletion(msgspec.Struct, frozen=True):
+class ChatCompletion(msgspec.Struct, frozen=True, omit_defaults=True):
     """A complete reply to `/v1/chat/completions`."""
 
     id: str
@@ -101,6 +102,7 @@ class ChatCompletion(msgspec.Struct, frozen=True):
     model: str
     choices: list[ChatChoice]
     usage: OpenAIUsage
+    prompt_token_ids: list[int] | None = None
 
 
 def used(usages: Sequence[Usage], n: int) -> OpenAIUsage:
@@ -143,39 +145,54 @@ def _reply(parts: Sequence[Part]) -> ChatReply:
     return ChatReply("assistant", said if said or not calls else None, calls, thought)
 
 
-def completed(call: Call, wholes: Sequence[Whole], speeches: Sequence[Speech], *, logprobs: bool) -> ChatCompletion:
-    """Complete answers as a chat completion."""
+def ids_of(chosen: Iterable[Chosen]) -> list[int]:
+    """Which tokens were chosen."""
+    return [one.token for one in chosen]
+
+
+def completed(
+    call: Call, wholes: Sequence[Whole], speeches: Sequence[Speech], *, logprobs: bool, prompt: Sequence[int] | None
+) -> ChatCompletion:
+    """Complete answers as a chat completion; `prompt`: its tokens, if tokens are to be told by their ids."""
     choices = [
         ChatChoice(
             index,
             _reply(speech.push(Piece(whole.text, finish=whole.finish))),
             chat_logprobs(call.tokenizer, whole.chosen) if logprobs else None,
             speech.finish(whole.finish),  # type: ignore[arg-type]
+            None if prompt is None else ids_of(whole.chosen),
         )
         for index, (whole, speech) in enumerate(zip(wholes, speeches, strict=True))
     ]
     usage = used([whole.usage for whole in wholes], len(wholes))
     return ChatCompletion(
-        f"chatcmpl-{call.record.id}", "chat.completion", call.now(), call.offer.names[0], choices, usage
-    )
+        f"chatcmpl-{call.record.id}", "chat.completion", call.now(), call.offer.names[0], choices, usage,
+        None if prompt is None else list(prompt),
+    )  # fmt: skip
 
 
 class Events:
     """What the events of one reply have in common, and how they end."""
 
     def __init__(
-        self, call: Call, answers: Sequence[Answering], prefix: str, kind: str, *, n: int, usage: bool, logprobs: bool
-    ) -> None:
+        self, call: Call, answers: Sequence[Answering], prefix: str, kind: str, *, n: int, usage: bool, logprobs: bool,
+        ids: bool,
+    ) -> None:  # fmt: skip
         self.tokenizer, self.request_id = call.tokenizer, call.record.id
-        self._answers, self._n, self._usage, self._logprobs = answers, n, usage, logprobs
+        self._answers, self._n, self._usage, self._logprobs, self._ids = answers, n, usage, logprobs, ids
         self._head = {
             "id": f"{prefix}-{call.record.id}", "object": kind, "created": call.now(), "model": call.offer.names[0]
         }  # fmt: skip
 
-    def chunk(self, choice: dict[str, Any]) -> bytes:
+    @property
+    def tells_tokens(self) -> bool:
+        """Whether tokens are told of that no text is certain of yet."""
+        return self._logprobs or self._ids
+
+    def chunk(self, choice: dict[str, Any], **more: Any) -> bytes:
         """An event about one answer."""
-        more = {"usage": None} if self._usage else {}
-        return data({**self._head, "choices": [choice], **more})
+        usage = {"usage": None} if self._usage else {}
+        return data({**self._head, "choices": [choice], **more, **usage})
 
     def end(self) -> bytes:
         """The usage if it was asked for, and the mark of the end."""
@@ -196,22 +213,23 @@ class ChatWriting(Events):
     """Chat completions as events. A delta has only what is new: no field is null in it."""
 
     def __init__(
-        self, call: Call, answers: Sequence[Answering], speeches: Sequence[Speech], *, usage: bool, logprobs: bool
-    ) -> None:
-        kind = "chat.completion.chunk"
-        super().__init__(call, answers, "chatcmpl", kind, n=len(answers), usage=usage, logprobs=logprobs)
-        self._speeches = speeches
+        self, call: Call, answers: Sequence[Answering], speeches: Sequence[Speech], *, usage: bool, logprobs: bool,
+        prompt: Sequence[int] | None,
+    ) -> None:  # fmt: skip
+        kind, ids = "chat.completion.chunk", prompt is not None
+        super().__init__(call, answers, "chatcmpl", kind, n=len(answers), usage=usage, logprobs=logprobs, ids=ids)
+        self._speeches, self._prompt = speeches, prompt
 
     def begin(self) -> bytes:
         """Who speaks, for each answer."""
-        return b"".join(
-            self._delta(index, {"role": "assistant", "content": ""}, (), None) for index in range(len(self._answers))
-        )
+        prompt = {} if self._prompt is None else {"prompt_token_ids": self._prompt}
+        role = {"role": "assistant", "content": ""}
+        return b"".join(self._delta(index, role, (), None, **prompt) for index in range(len(self._answers)))
 
     def piece(self, index: int, piece: Piece) -> bytes:
         """What became certain, an event a part; the end of an answer is one of its own, with an empty delta.
 
-        Log-probabilities go with the first, and with an empty text if nothing else is certain.
+        Log-probabilities and ids of tokens go with the first, and with an empty text if nothing else is certain.
         """
         speech = self._speeches[index]
         before = speech.called
@@ -219,7 +237,7 @@ class ChatWriting(Events):
         for part in speech.push(piece):
             deltas.append(self._part(part, before))
             before += isinstance(part, ToolCall)
-        if not deltas and self._logprobs and piece.chosen:
+        if not deltas and self.tells_tokens and piece.chosen:
             deltas.append({"content": ""})
         chosen = [piece.chosen, *((),) * len(deltas)]
         events = b"".join(self._delta(index, delta, told, None) for delta, told in zip(deltas, chosen, strict=False))
@@ -232,8 +250,12 @@ class ChatWriting(Events):
             return {"tool_calls": [{"index": number, "id": made.id, "type": made.type, "function": made.function}]}
         return {"reasoning_content": part.text} if isinstance(part, Thought) else {"content": part}
 
-    def _delta(self, index: int, delta: dict[str, Any], chosen: Sequence[Chosen], finish: str | None) -> bytes:
+    def _delta(
+        self, index: int, delta: dict[str, Any], chosen: Sequence[Chosen], finish: str | None, **more: Any
+    ) -> bytes:
         choice: dict[str, Any] = {"index": index, "delta": delta, "finish_reason": finish}
         if self._logprobs:
             choice["logprobs"] = chat_logprobs(self.tokenizer, chosen) if chosen else None
-        return self.chunk(choice)
+        if self._ids:
+            choice["token_ids"] = ids_of(chosen)
+        return self.chunk(choice, **more)

@@ -113,7 +113,7 @@ async def chat(body: Chat, call: Call) -> Response:
         call, [turn.message() for turn in body.messages], body.chat_template_kwargs or {}, tools
     )
     limits = body.limits(call.offer.room(call.serving, len(prompt.ids), body.most))
-    answers = call.submit(
+    answers = await call.submit(
         [
             Request(
                 prompt=prompt.ids,
@@ -128,10 +128,12 @@ async def chat(body: Chat, call: Call) -> Response:
         ]
     )
     speeches = [Speech(tools, opened=prompt.opened) for _ in answers]
+    ids, logprobs = prompt.ids if body.return_token_ids else None, body.told is not None
     if body.stream:
         usage = body.stream_options is not None and body.stream_options.include_usage
-        return call.stream(answers, ChatWriting(call, answers, speeches, usage=usage, logprobs=body.told is not None))
-    return answered(completed(call, await call.wholes(answers), speeches, logprobs=body.told is not None))
+        writing = ChatWriting(call, answers, speeches, usage=usage, logprobs=logprobs, prompt=ids)
+        return call.stream(answers, writing)
+    return answered(completed(call, await call.wholes(answers), speeches, logprobs=logprobs, prompt=ids))
 
 
 def _toolbox(body: Chat, call: Call) -> Toolbox:

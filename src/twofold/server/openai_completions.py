@@ -12,7 +12,7 @@ from twofold.engine.whole import Whole
 from twofold.model.tokenizer import Tokenizer
 from twofold.server.body import Fixed
 from twofold.server.endpoint import Call, Endpoint, answered, encoded
-from twofold.server.openai_answers import LEAST_LOGPROB, Events, OpenAIUsage, token_text, used
+from twofold.server.openai_answers import LEAST_LOGPROB, Events, OpenAIUsage, ids_of, token_text, used
 from twofold.server.parameters import (
     MOST_PROMPTS,
     SAMPLED_FIXED,
@@ -74,13 +74,15 @@ class TextLogprobs(msgspec.Struct, frozen=True):
     text_offset: list[int]
 
 
-class TextChoice(msgspec.Struct, frozen=True):
-    """One answer."""
+class TextChoice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One answer; with its tokens and those of its prompt if they were asked for."""
 
     index: int
     text: str
     logprobs: TextLogprobs | None
     finish_reason: Literal["stop", "length", "cancelled"] | None
+    token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
 
 
 class TextCompletion(msgspec.Struct, frozen=True):
@@ -100,11 +102,11 @@ async def completion(body: Completion, call: Call) -> Response:
     given = prompts(body.prompt)
     requests = []
     for prompt in given:
-        ids = await _ids(call, prompt, special=body.add_special_tokens)
-        limits = body.limits(call.offer.room(call.serving, len(ids), body.max_tokens))
+        tokens = await _ids(call, prompt, special=body.add_special_tokens)
+        limits = body.limits(call.offer.room(call.serving, len(tokens), body.max_tokens))
         requests += [
             Request(
-                prompt=ids,
+                prompt=tokens,
                 sampling=sampling,
                 limits=limits,
                 logprobs=body.logprobs,
@@ -113,12 +115,17 @@ async def completion(body: Completion, call: Call) -> Response:
             )
             for sampling in body.sampling(call.serving.manifest.vocabulary)
         ]
-    answers = call.submit(requests)
+    answers = await call.submit(requests)
+    ids = [request.prompt for request in requests] if body.return_token_ids else None
     if body.stream:
         usage = body.stream_options is not None and body.stream_options.include_usage
-        return call.stream(answers, TextWriting(call, answers, n=body.n, usage=usage, logprobs=body.logprobs))
+        writing = TextWriting(call, answers, n=body.n, usage=usage, logprobs=body.logprobs, prompts=ids)
+        return call.stream(answers, writing)
     wholes = await call.wholes(answers)
-    choices = [_choice(call.tokenizer, index, whole, body.logprobs) for index, whole in enumerate(wholes)]
+    choices = [
+        _choice(call.tokenizer, index, whole, body.logprobs, None if ids is None else ids[index])
+        for index, whole in enumerate(wholes)
+    ]
     usage_of_all = used([whole.usage for whole in wholes], body.n)
     return answered(
         TextCompletion(
@@ -131,7 +138,7 @@ def prompts(given: str | list[Any]) -> list[str | list[int]]:
     """The prompts that were given in any of the four ways; Refusal 400 for a list of several kinds, or too many."""
     if isinstance(given, str):
         return [given]
-    kinds = {type(item) for item in given}
+    kinds = set(map(type, given))
     if len(kinds) != 1:
         raise Refusal(400, "prompt mixes texts, token ids and lists; send one kind", param="prompt")
     if kinds == {int}:
@@ -161,17 +168,25 @@ def text_logprobs(tokenizer: Tokenizer, chosen: Iterable[Chosen], offset: int) -
     return TextLogprobs(tokens, own, top, offsets)
 
 
-def _choice(tokenizer: Tokenizer, index: int, whole: Whole, logprobs: int | None) -> TextChoice:
+def _choice(
+    tokenizer: Tokenizer, index: int, whole: Whole, logprobs: int | None, prompt: Sequence[int] | None
+) -> TextChoice:
     told = None if logprobs is None else text_logprobs(tokenizer, whole.chosen, 0)
-    return TextChoice(index, whole.text, told, whole.finish)  # type: ignore[arg-type]
+    ids = (None, None) if prompt is None else (ids_of(whole.chosen), list(prompt))
+    return TextChoice(index, whole.text, told, whole.finish, *ids)  # type: ignore[arg-type]
 
 
 class TextWriting(Events):
     """Completions as events."""
 
-    def __init__(self, call: Call, answers: Sequence[Answering], *, n: int, usage: bool, logprobs: int | None) -> None:
-        super().__init__(call, answers, "cmpl", "text_completion", n=n, usage=usage, logprobs=logprobs is not None)
+    def __init__(
+        self, call: Call, answers: Sequence[Answering], *, n: int, usage: bool, logprobs: int | None,
+        prompts: Sequence[Sequence[int]] | None,
+    ) -> None:  # fmt: skip
+        logs, ids = logprobs is not None, prompts is not None
+        super().__init__(call, answers, "cmpl", "text_completion", n=n, usage=usage, logprobs=logs, ids=ids)
         self._offsets = [0] * len(answers)
+        self._prompts = dict(enumerate(prompts or ()))  # that were not told yet
 
     def begin(self) -> bytes:
         """Nothing."""
@@ -179,13 +194,18 @@ class TextWriting(Events):
 
     def piece(self, index: int, piece: Piece) -> bytes:
         """What became certain, and how the answer ended if it did."""
-        if not (piece.text or piece.finish or (self._logprobs and piece.chosen)):
+        if not (piece.text or piece.finish or (self.tells_tokens and piece.chosen)):
             return b""
-        told = None
+        told, ids = None, {}
         if self._logprobs:
             told = text_logprobs(self.tokenizer, piece.chosen, self._offsets[index])
             self._offsets[index] += sum(map(len, told.tokens))
-        return self.chunk({"index": index, "text": piece.text, "logprobs": told, "finish_reason": piece.finish})
+        if self._ids:
+            ids = {"token_ids": ids_of(piece.chosen)}
+            if index in self._prompts:
+                ids["prompt_token_ids"] = list(self._prompts.pop(index))
+        choice = {"index": index, "text": piece.text, "logprobs": told, "finish_reason": piece.finish}
+        return self.chunk({**choice, **ids})
 
 
 ENDPOINT = Endpoint(

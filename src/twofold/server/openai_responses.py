@@ -25,7 +25,7 @@ async def respond(body: Respond, call: Call) -> Response:
         constraint=form.constraint() if form else None,
         owner=call.record.owner,
     )
-    answers = call.submit([request])
+    answers = await call.submit([request])
     writing = ResponseWriting(State(body, call, answers[0]), Speech(Toolbox(), opened=prompt.opened))
     if body.stream:
         return call.stream(answers, writing)

@@ -77,6 +77,9 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stream_options: Annotated[
         StreamOptions | None, Meta(description="`include_usage`: a last event with the usage.")
     ] = None
+    return_token_ids: Annotated[
+        bool, Meta(description="Tell the ids of the prompt's tokens, and of those that each choice or event tells of.")
+    ] = False
     user: Annotated[Anything | None, Meta(description="Accepted and kept nowhere.")] = None
     metadata: Annotated[Labels | None, Meta(description="Accepted and kept nowhere.")] = None
     safety_identifier: Annotated[Anything | None, Meta(description="Accepted and kept nowhere.")] = None

@@ -42,7 +42,7 @@ class Writing(Protocol):
     """How a protocol writes answers as events; each method returns some, ready to send, or none."""
 
     def begin(self) -> bytes:
-        """Before anything is known."""
+        """What stands before the first events of a piece; they are sent together."""
 
     def piece(self, index: int, piece: Piece) -> bytes:
         """The next piece of answer `index`; the last has a `finish`."""
@@ -87,6 +87,9 @@ class EventStream(Response):
         self.init_headers(HEADERS)
         self._answers, self._writing, self._record, self._ping = answers, writing, record, ping
         self._written = 0  # times
+        self._opening = (
+            b""  # sent with the first piece, so that a client's first event is the moment of its first token
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write all; a client that reads nothing for long is given up."""
@@ -102,7 +105,7 @@ class EventStream(Response):
             self._record.gone = True
 
     async def _write_all(self, send: Send) -> None:
-        await self._write(send, self._writing.begin())
+        self._opening = self._writing.begin()
         try:
             async with asyncio.TaskGroup() as pumps:
                 for index, answer in enumerate(self._answers):
@@ -110,7 +113,7 @@ class EventStream(Response):
             end = self._writing.end()
         except* TwofoldError as group:
             end = self._writing.failed(_refusal(group))
-        await send({"type": "http.response.body", "body": end})
+        await send({"type": "http.response.body", "body": self._opening + end})
 
     async def _pump(self, index: int, answer: Answering, send: Send) -> None:
         async for piece in answer:
@@ -119,7 +122,8 @@ class EventStream(Response):
 
     async def _write(self, send: Send, events: bytes) -> None:
         if events:
-            await send({"type": "http.response.body", "body": events, "more_body": True})
+            opening, self._opening = self._opening, b""  # before `send`, as answers are written side by side
+            await send({"type": "http.response.body", "body": opening + events, "more_body": True})
             self._written += 1
 
     async def _keep_alive(self, send: Send, patience: asyncio.Timeout) -> None:
