@@ -94,6 +94,20 @@ def test_another_certificate_than_the_joined_one_is_refused(
             connect(url)
 
 
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n", bytes(300), MESSAGE])
+def test_a_stranger_without_tls_is_shown_out_and_the_others_are_served(here: None, said: bytes) -> None:
+    with serving("tls://127.0.0.1:0", ToyService(), handshake=0.3) as processor:
+        url = join(processor.urls[0])
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 5) as stranger:
+            stranger.sendall(said)
+            with contextlib.suppress(ConnectionError):
+                assert len(stranger.recv(1000)) <= 7  # an alert, or nothing: late, or no TLS
+                assert stranger.recv(1000) == b""
+            connection = connect(url)
+            assert planes(connection, [1])
+            connection.close()
+
+
 class Wire:
     """Two sessions, and the bytes between them as the test passes them on."""
 
