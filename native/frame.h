@@ -1,4 +1,4 @@
-/* Frames as bytes in memory, and the ends of links that move them (frame.c, port.c, desk.c; docs/wire.md). */
+/* Frames as bytes in memory, and the ends of links that move them (frame.c, port.c, tls.c, desk.c; docs/wire.md). */
 #pragma once
 #include <stdint.h>
 
@@ -35,6 +35,11 @@ void frame_unpack(const struct cut *cut, int gives, char *rows, uint64_t first, 
 /* Two words that one side rings and the other waits for. */
 struct mailbox { _Atomic uint32_t word, asleep; };
 
+/* A TLS session over a socket (tls.c); these return what `recv` and `send` would, and set errno as they would. */
+struct tls;
+int64_t tls_receive(struct tls *tls, void *data, uint64_t room);
+int64_t tls_send(struct tls *tls, const void *data, uint64_t length);
+
 /* Until when a thread does not spin, and for how long it last decided so. */
 struct calm { int64_t until, length; };
 
@@ -53,6 +58,7 @@ struct port {
   int32_t bell;                  /* SHARED, serving: the eventfd that wakes this end */
   int32_t serves;                /* calls arrive here; else replies */
   uint32_t seen, fault;
+  struct tls *tls;               /* SOCKET: the session that its bytes pass through, or 0 */
   struct head call;              /* a copy of the header that arrived last, checked */
 };
 

@@ -5,7 +5,8 @@
  *               tf_port_finish ◀─ REPLY ── tf_port_give
  *
  * SHARED: both ends map the frames; a word in a mailbox says that one is there. SOCKET: the frames cross a stream
- * socket. FED: Python moves the bytes (TLS, WebSocket), and the rest is as for a socket. A caller's rows are written
+ * socket, inside TLS if the port has a session (tls.c). FED: Python moves the bytes (WebSocket; TLS where OpenSSL cannot
+ * be called from here), and the rest is as for a socket. A caller's rows are written
  * only when all of the reply is there and right, so a call that failed can be made again elsewhere. What a call
  * carried is wiped as soon as it has been answered.
  */
@@ -123,10 +124,18 @@ static enum what parse(struct port *port) {
   return arrived(port);
 }
 
+static int64_t receive(struct port *port, char *data, uint64_t room) {
+  return port->tls ? tls_receive(port->tls, data, room) : recv(port->descriptor, data, room, MSG_DONTWAIT);
+}
+
+static int64_t transmit(struct port *port, const char *data, uint64_t length) {
+  return port->tls ? tls_send(port->tls, data, length) : send(port->descriptor, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 static enum what pull_socket(struct port *port) {
   for (;;) {
     if (port->filled == port->in_room) return damaged(port, FAULT_LENGTH);
-    const ssize_t got = recv(port->descriptor, port->in + port->filled, port->in_room - port->filled, MSG_DONTWAIT);
+    const int64_t got = receive(port, port->in + port->filled, port->in_room - port->filled);
     if (got < 0) {
       if (errno == EINTR) continue;
       return errno == EAGAIN || errno == EWOULDBLOCK ? NOTHING : lost(port);
@@ -173,7 +182,7 @@ static void ring(struct mailbox *box, uint32_t word, int descriptor) {
 /* send what is left of `out`: WRITABLE when all has left, NOTHING if the socket takes no more now */
 static enum what flush(struct port *port) {
   while (port->left < port->leaving) {
-    const ssize_t sent = send(port->descriptor, port->out + port->left, port->leaving - port->left, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const int64_t sent = transmit(port, port->out + port->left, port->leaving - port->left);
     if (sent < 0) {
       if (errno == EINTR) continue;
       return errno == EAGAIN || errno == EWOULDBLOCK ? NOTHING : lost(port);

@@ -12,11 +12,16 @@ from pathlib import Path
 import pytest
 
 from twofold.errors import ConfigurationError, Refused
-from twofold.link.certificate import calling_context, check_server, failure, serving_context, short
+from twofold.link import tls
+from twofold.link.certificate import ALPN, calling_context, check_server, failure, serving_context, short
 from twofold.store.certificate import self_signed
 from twofold.store.keys import Identity, ensure_identity
 
 URL = "tls://weights.example:7070"
+
+
+def check(session: ssl.SSLSocket, fingerprint: bytes) -> None:
+    check_server(session.getpeercert(binary_form=True) or b"", session.selected_alpn_protocol(), fingerprint, URL)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +79,7 @@ def legacy(context: ssl.SSLContext) -> ssl.SSLContext:
 
 def test_the_joined_host_is_known_again_and_bytes_cross_in_tls_1_3(server: ssl.SSLContext, identity: Identity) -> None:
     with pair(server) as (sock, served), calling_context().wrap_socket(sock) as session:
-        check_server(session, identity.fingerprint, URL)
+        check(session, identity.fingerprint)
         assert session.version() == "TLSv1.3"
         session.sendall(b"rows")
         assert session.recv(4) == b"rows"
@@ -85,7 +90,7 @@ def test_another_certificate_is_refused_naming_both(server: ssl.SSLContext, iden
     joined = hashlib.sha256(b"another host").digest()
     with pair(server) as (sock, _), calling_context().wrap_socket(sock) as session:
         with pytest.raises(Refused, match="is not the host that was joined") as caught:
-            check_server(session, joined, URL)
+            check(session, joined)
         assert short(identity.fingerprint) in str(caught.value)
         assert short(joined) in str(caught.value)
         assert URL in str(caught.value)
@@ -100,22 +105,12 @@ def test_every_byte_of_the_fingerprint_counts(server: ssl.SSLContext, identity: 
         calling_context().wrap_socket(sock) as session,
         pytest.raises(Refused, match="is not the host that was joined"),
     ):
-        check_server(session, bytes(close), URL)
-
-
-class NoCertificate:
-    """A session whose server showed none."""
-
-    def getpeercert(self, binary_form: bool = False) -> object:
-        return None
-
-    def selected_alpn_protocol(self) -> str | None:
-        return "twofold"
+        check(session, bytes(close))
 
 
 def test_a_server_without_a_certificate_is_refused(identity: Identity) -> None:
     with pytest.raises(Refused, match="is not the host"):
-        check_server(NoCertificate(), identity.fingerprint, URL)
+        check_server(b"", "twofold", identity.fingerprint, URL)
 
 
 def test_a_server_that_speaks_something_else_is_refused(identity: Identity) -> None:
@@ -126,7 +121,7 @@ def test_a_server_that_speaks_something_else_is_refused(identity: Identity) -> N
         calling_context().wrap_socket(sock) as session,
         pytest.raises(Refused, match="does not speak Twofold"),
     ):
-        check_server(session, identity.fingerprint, URL)
+        check(session, identity.fingerprint)
 
 
 def test_a_client_of_tls_1_2_is_refused(server: ssl.SSLContext) -> None:
@@ -160,14 +155,19 @@ def test_nothing_comes_unasked_after_the_handshake(server: ssl.SSLContext) -> No
         assert session.session is None or not session.session.has_ticket
 
 
+@pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize(
     "content", [b"", b"not a certificate", self_signed(0)[:300], self_signed(0).replace(b"A", b"B")]
 )
-def test_a_file_without_key_and_certificate_is_refused_with_what_to_do(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_key_and_certificate_is_refused_with_what_to_do(
+    tmp_path: Path, content: bytes, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "identity.pem"
     path.write_bytes(content)
+    if not native:
+        monkeypatch.setattr(tls, "openssl", lambda: None)
     with pytest.raises(ConfigurationError, match=r"holds no key and certificate.*twofold keys") as caught:
-        serving_context(path)
+        tls.serving_tls(path, ALPN)
     assert str(caught.value).isprintable()
 
 

@@ -23,6 +23,7 @@ from twofold.errors import (
     Refused,
     Unreachable,
 )
+from twofold.link import tls
 from twofold.link.exposure import ENCRYPTED
 from twofold.processor.spawn import SpawnedWeights
 from twofold.units import Seconds
@@ -43,19 +44,21 @@ def address(scheme: str, folder: Path) -> str:
     return f"shm://{folder}/{secrets.token_hex(4)}" if scheme == "shm" else f"{scheme}://127.0.0.1:0"
 
 
-@pytest.fixture(params=["inproc", "shm", "tcp", "tls", "ws", "wss"])
+@pytest.fixture(params=["inproc", "shm", "tcp", "tls", "ws", "wss", "tls by Python", "wss by Python"])
 def link(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    service = ToyService()
-    if request.param == "inproc":
+    service, (scheme, _, by_python) = ToyService(), request.param.partition(" ")
+    if by_python:
+        monkeypatch.setattr(tls, "openssl", lambda: None)
+    if scheme == "inproc":
         yield Link("inproc", service, lambda **options: connect("inproc://", service=service, **options))
         return
-    if request.param in ENCRYPTED:
-        join(f"{request.param}://127.0.0.1:0")  # makes the certificate
-    with serving(address(request.param, tmp_path), service) as processor:
-        if request.param in ENCRYPTED:
+    if scheme in ENCRYPTED:
+        join(f"{scheme}://127.0.0.1:0")  # makes the certificate
+    with serving(address(scheme, tmp_path), service) as processor:
+        if scheme in ENCRYPTED:
             join(processor.urls[0])
-        yield Link(request.param, service, lambda **options: connect(processor.urls[0], **options))
+        yield Link(scheme, service, lambda **options: connect(processor.urls[0], **options))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from twofold.kernels.blocks import decode
 from twofold.model.checkpoint import Tensor, Tensors
 from twofold.model.manifest import Model
 from twofold.model.operations import Linear, VectorOperation, weight_of
+from twofold.native import address_of
 from twofold.units import MIB
 
 ALIGN = 64
@@ -82,7 +83,7 @@ def named_tensors(model: Model, segments: Sequence[int], tensors: Tensors) -> di
     operations = [operation for index in segments for operation in model.segments[index].operations]
     names = {name for name in map(weight_of, operations) if name}
     found = {name: tensors(name) for name in names}
-    return dict(sorted(found.items(), key=lambda item: _address_of(item[1].raw)))
+    return dict(sorted(found.items(), key=lambda item: address_of(item[1].raw)))
 
 
 def plan(functions: Functions, model: Model, segments: Sequence[int], found: Mapping[str, Tensor]) -> list[Place]:
@@ -144,7 +145,7 @@ class Packer:
         kind = place.format_id
         before = int(self._functions.packed_bytes(kind, row, place.width))
         damaged = self._functions.pack(
-            self._pool, kind, _address_of(part.raw), part.rows, part.width,
+            self._pool, kind, address_of(part.raw), part.rows, part.width,
             part.format.size_bytes(part.width), self._memory + place.offset + before,
         )  # fmt: skip
         return not damaged
@@ -153,10 +154,6 @@ class Packer:
 def _slice_rows(tensor: Tensor) -> int:
     """Rows of a tensor to pack at once: whole panels of about SLICE_BYTES."""
     return max(1, SLICE_BYTES // tensor.format.size_bytes(tensor.width) // PANEL_ROWS) * PANEL_ROWS
-
-
-def _address_of(raw: memoryview) -> int:
-    return int(np.frombuffer(raw, np.uint8).ctypes.data)
 
 
 def _vectors(model: Model, segments: Sequence[int]) -> set[str]:

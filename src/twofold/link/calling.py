@@ -7,7 +7,7 @@ from twofold.errors import DeadlinePassed, FrameError, InternalError, ProcessorL
 from twofold.link.base import check_call, time_left
 from twofold.link.channel import REQUEST_BYTES
 from twofold.link.greet import ask, checked
-from twofold.link.port import Kind, Port, What, native_layout, room
+from twofold.link.port import Kind, Port, Session, What, native_layout, room
 from twofold.link.stream import MessageStream
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.message import Failed, Message, Welcome, error_of
@@ -17,11 +17,13 @@ SLICE_NS = 20_000_000  # of waiting, between two looks around
 _CALL, _NOTHING, _LOST = int(What.CALL), int(What.NOTHING), int(What.LOST)
 
 
-def port_over(stream: MessageStream, kind: Kind, layout: Layout) -> Port:
-    """The calling port of calls of `layout` over the socket of `stream`."""
+def port_over(stream: MessageStream, kind: Kind, layout: Layout, session: Session | None = None) -> Port:
+    """The calling port of calls of `layout` over the socket of `stream`, through the TLS `session` if there is one."""
     inward = room(max(layout.longest(gives=True), REQUEST_BYTES))
     port = Port(kind, inward, room(layout.longest(gives=False)), stream.socket.fileno())
     port.expect(layout)
+    if session:
+        port.secure(session)
     return port
 
 

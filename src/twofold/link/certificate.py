@@ -13,19 +13,13 @@ ALPN, HTTP_ALPN = (
 )  # without a version: the handshake inside says which versions differ, a TLS alert would not
 
 
-Session = ssl.SSLSocket | ssl.SSLObject
-
-
 def serving_context(identity: Path, alpn: str = ALPN) -> ssl.SSLContext:
     """The side that is connected to, with the key and certificate in the PEM file `identity`; ConfigurationError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(identity)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise ConfigurationError(
-            f"{identity} holds no key and certificate that fit ({_reason(error)}); "
-            "remove it and make another with: twofold keys (all clients have to join again)"
-        ) from error
+        raise unfit(identity, _reason(error)) from error
     context.num_tickets = 0  # nobody resumes a session, and nothing comes unasked after the handshake
     return _restricted(context, alpn)
 
@@ -38,20 +32,28 @@ def calling_context(alpn: str = ALPN) -> ssl.SSLContext:
     return _restricted(context, alpn)
 
 
-def check_server(session: Session, fingerprint: bytes, url: str, alpn: str = ALPN) -> None:
+def check_server(certificate: bytes, protocol: str | None, fingerprint: bytes, url: str, alpn: str = ALPN) -> None:
     """Raise Refused unless the server at `url` has the certificate of `fingerprint` and speaks `alpn`.
 
-    Nothing may be sent to it before: the TLS handshake proved only that it has the key of its own certificate.
+    `certificate`: that it has shown, DER, or nothing; `protocol`: that was chosen. Nothing may be sent to it before:
+    the TLS handshake proved only that it has the key of its own certificate.
     """
-    certificate = session.getpeercert(binary_form=True)
-    shown = hashlib.sha256(certificate if isinstance(certificate, bytes) else b"").digest()
+    shown = hashlib.sha256(certificate).digest()
     if not hmac.compare_digest(shown, fingerprint):
         raise Refused(
             f"{url} is not the host that was joined: its certificate is {short(shown)}, the join link said "
             f"{short(fingerprint)}; check the address, or ask for a new join link (twofold keys grant) and join again"
         )
-    if session.selected_alpn_protocol() != alpn:
+    if protocol != alpn:
         raise Refused(f"{url} does not speak Twofold; check the port")
+
+
+def unfit(identity: Path, why: str) -> ConfigurationError:
+    """What a PEM file is refused with."""
+    return ConfigurationError(
+        f"{identity} holds no key and certificate that fit ({why}); "
+        "remove it and make another with: twofold keys (all clients have to join again)"
+    )
 
 
 def failure(error: OSError, url: str) -> Refused:

@@ -1,4 +1,4 @@
-"""Both ends of a link whose bytes Python moves, by a `Flow`: tls://, ws:// and wss://."""
+"""Both ends of a link whose bytes Python moves, by a `Flow`: ws:// and wss://, and tls:// where it must."""
 
 import socket
 import time
@@ -9,7 +9,7 @@ from twofold.link.channel import SocketChannel
 from twofold.link.flow import Flow
 from twofold.link.greet import greeted
 from twofold.link.port import Kind, Port, What
-from twofold.link.stream import MessageStream
+from twofold.link.stream import FlowStream
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.handshake import layout_of
 from twofold.wire.message import Hello, Welcome
@@ -18,35 +18,10 @@ from twofold.wire.rows import Layout, Rows
 _CALL, _NOTHING = int(What.CALL), int(What.NOTHING)
 
 
-class FedStream(MessageStream):
-    """Messages over a flow."""
-
-    def __init__(self, sock: socket.socket, flow: Flow, peer: str) -> None:
-        super().__init__(sock, peer)
-        self.flow = flow
-
-    def wait(self, expiry: float, *, writable: bool = False) -> None:
-        """As the socket's; what the flow has already can be read at once."""
-        if writable or not self.flow.pending():
-            super().wait(expiry, writable=writable)
-
-    def close(self) -> None:
-        """As the socket's, with the flow's goodbye."""
-        if self.socket.fileno() >= 0:
-            self.flow.close()
-        super().close()
-
-    def _send(self, parts: Sequence[memoryview | bytes]) -> int:
-        return self.flow.send(parts)
-
-    def _receive(self, view: memoryview) -> int:
-        return self.flow.receive(view)
-
-
 class FedConnection(PortConnection):
     """The calling end (`Connection`)."""
 
-    def __init__(self, stream: FedStream, welcome: Welcome, layout: Layout, port: Port) -> None:
+    def __init__(self, stream: FlowStream, welcome: Welcome, layout: Layout, port: Port) -> None:
         super().__init__(stream, welcome, layout, port)
         self._flow = stream.flow
 
@@ -134,7 +109,7 @@ def pulled(port: Port, flow: Flow, peer: str) -> int:
     return what
 
 
-def welcomed(stream: FedStream, url: str, hello: Hello, expiry: float) -> FedConnection:
+def welcomed(stream: FlowStream, url: str, hello: Hello, expiry: float) -> FedConnection:
     """The connection that `hello` is welcomed with on `stream`, which is closed on any error (`greeted`)."""
     with greeted(stream, url, hello, expiry) as welcome:
         layout = layout_of(welcome)

@@ -1,4 +1,4 @@
-"""Flows: how the bytes of a FED port move. One over the other: TLS over a socket, WebSocket over either.
+"""Flows: how the bytes of FED ports and of messages move. One over the other: TLS over a socket, WebSocket over either.
 
 A flow carries one stream of bytes each way and never waits.
 """

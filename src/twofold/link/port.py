@@ -1,8 +1,8 @@
 """One end of a link as memory that holds one frame each way: `native/port.c`, bound by ctypes.
 
 SHARED   both ends map the frames, and a word says that one is there (shm://)
-SOCKET   the frames cross a stream socket (tcp://, and messages beside shm://)
-FED      Python moves the bytes (tls://, ws://); the rest is as for a socket
+SOCKET   the frames cross a stream socket (tcp://, and messages beside shm://), inside TLS if it has a session (tls://)
+FED      Python moves the bytes (ws://; tls:// where it has no session); the rest is as for a socket
 """
 
 import ctypes
@@ -12,12 +12,10 @@ import mmap
 import os
 import weakref
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
+from typing import Any, Protocol
 
 from twofold.errors import FrameError, InternalError, LinkError, ProcessorLost
-from twofold.native import library
+from twofold.native import address_of, library
 from twofold.units import Nanoseconds
 from twofold.wire.frame import CALL, CONTROL, HEADER_BYTES, Header, check_planes, unpack
 from twofold.wire.message import Message, decode
@@ -96,6 +94,7 @@ class _Port(ctypes.Structure):
         ("serves", ctypes.c_int32),
         ("seen", ctypes.c_uint32),
         ("fault", ctypes.c_uint32),
+        ("tls", ctypes.c_void_p),
         ("call", ctypes.c_uint8 * HEADER_BYTES),
     )
 
@@ -126,6 +125,16 @@ def native_layout(layout: Layout) -> _Layout:
     return _NATIVE[layout]
 
 
+class Session(Protocol):
+    """TLS that a SOCKET port's bytes pass through (`link/openssl.py`)."""
+
+    address: int  # of the native session
+
+    @property
+    def why(self) -> str:
+        """What broke it; empty if nothing did."""
+
+
 class Port:
     """One end. Keeps the memory of its frames; `descriptor` stays the caller's."""
 
@@ -137,6 +146,7 @@ class Port:
         self.kind = kind
         self._raw = _Port(kind=kind, descriptor=descriptor, bell=-1, serves=serves)
         self._worked = ctypes.c_uint64()
+        self._session: Session | None = None
         self._expected: Layout | None = None
         self._layout: _Layout | None = None
         self.give_room(inward, outward)
@@ -145,8 +155,8 @@ class Port:
     def give_room(self, inward: memoryview, outward: memoryview) -> None:
         """Use other memory for the frames, between two of them."""
         self.inward, self.outward = inward, outward
-        self._raw.inward, self._raw.in_room = _address(inward), len(inward)
-        self._raw.outward, self._raw.out_room = _address(outward), len(outward)
+        self._raw.inward, self._raw.in_room = address_of(inward), len(inward)
+        self._raw.outward, self._raw.out_room = address_of(outward), len(outward)
 
     def expect(self, layout: Layout) -> None:
         """From now on calls and replies of this layout may come; before, only messages."""
@@ -155,8 +165,12 @@ class Port:
 
     def share(self, page: memoryview, mine: int, theirs: int, *, bell: int = -1) -> None:
         """The two mailboxes, at these bytes of a page that both ends map; `bell`: the eventfd that wakes this end."""
-        base = _address(page)
+        base = address_of(page)
         self._raw.mine, self._raw.theirs, self._raw.bell = base + mine, base + theirs, bell
+
+    def secure(self, session: Session) -> None:
+        """From now on the bytes of a SOCKET port pass through TLS."""
+        self._session, self._raw.tls = session, session.address
 
     # the calling end
 
@@ -248,7 +262,8 @@ class Port:
     def error(self, what: int, peer: str) -> LinkError:
         """What LOST or DAMAGED says."""
         if what == What.LOST:
-            return ProcessorLost(f"{peer} went away ({_system(self._raw.fault) or 'it closed the link'})")
+            why = (self._session and self._session.why) or _system(self._raw.fault) or "it closed the link"
+            return ProcessorLost(f"{peer} went away ({why})")
         if what == What.DAMAGED:
             return FrameError(f"{peer}: {self._damage()}")
         raise InternalError(f"{What(what).name} is no error of a link")
@@ -277,10 +292,6 @@ class Port:
 def room(payload_bytes: int) -> memoryview:
     """New memory for one frame; the system gives it page by page as it is used, and gets it back at once after."""
     return memoryview(mmap.mmap(-1, HEADER_BYTES + payload_bytes))
-
-
-def _address(memory: memoryview) -> int:
-    return int(np.frombuffer(memory, np.uint8).ctypes.data)
 
 
 def _system(number: int) -> str:

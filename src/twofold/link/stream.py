@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from twofold.errors import DeadlinePassed, FrameError, ProcessorLost
 from twofold.link.base import LONGEST
 from twofold.link.channel import FRAME_SECONDS, after
+from twofold.link.flow import Flow
 from twofold.units import MIB
 from twofold.wire import frame
 from twofold.wire.frame import Header
@@ -125,6 +126,31 @@ class MessageStream:
 
     def _lost(self, why: str | None) -> ProcessorLost:
         return ProcessorLost(f"{self.peer} went away ({why or 'the socket failed'})")
+
+
+class FlowStream(MessageStream):
+    """Messages over a flow."""
+
+    def __init__(self, sock: socket.socket, flow: Flow, peer: str) -> None:
+        super().__init__(sock, peer)
+        self.flow = flow
+
+    def wait(self, expiry: float, *, writable: bool = False) -> None:
+        """As the socket's; what the flow has already can be read at once."""
+        if writable or not self.flow.pending():
+            super().wait(expiry, writable=writable)
+
+    def close(self) -> None:
+        """As the socket's, with the flow's goodbye."""
+        if self.socket.fileno() >= 0:
+            self.flow.close()
+        super().close()
+
+    def _send(self, parts: Sequence[memoryview | bytes]) -> int:
+        return self.flow.send(parts)
+
+    def _receive(self, view: memoryview) -> int:
+        return self.flow.receive(view)
 
 
 def _poll(sock: socket.socket, events: int) -> "select.poll":

@@ -6,7 +6,7 @@ What leaves is one frame a message; what arrives may be cut into messages and fr
 import contextlib
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
@@ -25,13 +25,14 @@ from wsproto.utilities import ProtocolError
 
 from twofold.errors import DeadlinePassed, FrameError, LinkError, Refused, one_line
 from twofold.link.base import Address, bounded
-from twofold.link.certificate import HTTP_ALPN, serving_context
+from twofold.link.certificate import HTTP_ALPN
 from twofold.link.exposure import ENCRYPTED, Tokens
-from twofold.link.fed import FedChannel, FedConnection, FedStream, welcomed
+from twofold.link.fed import FedChannel, FedConnection, welcomed
 from twofold.link.flow import Flow, Parts, SocketFlow, Wrapped, ended
 from twofold.link.joined import introduced, invitation_for
+from twofold.link.stream import FlowStream
 from twofold.link.tcp import TcpListener, connected, loopback, resolved
-from twofold.link.tls import TlsFlow, secured
+from twofold.link.tls import secured, serving_tls
 from twofold.link.upgrade import HEAD_BYTES, PATH, Denied, Upgrade, allowed_origins, denial
 from twofold.store.keys import identity, keys_folder
 from twofold.units import KIB, Seconds
@@ -187,10 +188,10 @@ class WsListener(TcpListener):
     """A port of this host, ws:// or wss:// (`Listener`)."""
 
     def __init__(self, address: Address, tokens: Tokens, origins: Sequence[str]) -> None:
-        self._context = None
+        self._below: Callable[[socket.socket], Flow] = SocketFlow
         if address.scheme in ENCRYPTED:
             shown = identity(keys_folder())
-            self._context = serving_context(shown.path, HTTP_ALPN)
+            self._below = serving_tls(shown.path, HTTP_ALPN)
             self.fingerprint = shown.fingerprint
         allowed_origins(origins, ())  # before the port is taken
         super().__init__(address, tokens)
@@ -198,10 +199,9 @@ class WsListener(TcpListener):
         self._origins = allowed_origins(origins, [self.url, named.url])
 
     def _channel(self, sock: socket.socket) -> WsChannel:
-        flow: Flow = SocketFlow(sock)
-        if self._context:
-            flow = TlsFlow(flow, self._context, serving=True)
-        return WsChannel(sock, WsServing(flow, self._origins), f"client of a {self.url.partition(':')[0]}:// link")
+        return WsChannel(
+            sock, WsServing(self._below(sock), self._origins), f"client of a {self.url.partition(':')[0]}:// link"
+        )
 
 
 def connect(address: Address, hello: Hello, deadline: Seconds) -> FedConnection:
@@ -214,10 +214,10 @@ def connect(address: Address, hello: Hello, deadline: Seconds) -> FedConnection:
     fingerprint = NO_FINGERPRINT
     below: Flow = SocketFlow(sock)
     if encrypted and invitation:
-        below = secured(sock, invitation, address.url, HTTP_ALPN, expiry).flow
+        _, below = secured(sock, invitation, address.url, HTTP_ALPN, expiry)
         fingerprint = invitation.fingerprint
     flow = WsFlow(below)
-    stream = FedStream(sock, flow, peer)
+    stream = FlowStream(sock, flow, peer)
     try:
         _open(stream, flow, address, expiry)
     except LinkError:
@@ -229,7 +229,7 @@ def connect(address: Address, hello: Hello, deadline: Seconds) -> FedConnection:
     return welcomed(stream, address.url, introduced(hello, invitation, fingerprint), expiry)
 
 
-def _open(stream: FedStream, flow: WsFlow, address: Address, expiry: float) -> None:
+def _open(stream: FlowStream, flow: WsFlow, address: Address, expiry: float) -> None:
     """Make a WebSocket of `flow`; Refused with what the other side says, DeadlinePassed, OSError."""
     found = WSConnection(ConnectionType.CLIENT)
     request = found.send(Request(host=address.place, target=PATH))
