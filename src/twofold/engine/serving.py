@@ -13,7 +13,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
@@ -22,6 +21,7 @@ import msgspec
 
 from twofold.engine.answer import Answer, Waiter, wake
 from twofold.engine.engine import Engine, Part, Session
+from twofold.engine.masks import Mask, Masks
 from twofold.engine.request import Chosen, Piece, Request, Usage
 from twofold.engine.resume import Resumed, resumed
 from twofold.engine.sampler import Sampler
@@ -66,7 +66,7 @@ class Asker:
     answer: Answer
     sampler: Choosing
     telling: Telling
-    constrained: bool
+    mask: Mask | None  # of a constrained answer
     latest: Seconds
     first: Seconds | None = None
 
@@ -109,6 +109,7 @@ class Serving:
         room: Room | None = None,
         contexts: Contexts | None = None,
         choosing: Callable[[Request, Tokenizer, int], Choosing] = Sampler,
+        masks: Masks | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`contexts`: where kept contexts are; without, requests that name one are refused."""
@@ -122,7 +123,7 @@ class Serving:
         self._counts = Counts()
         self._changed = threading.Condition()
         self._until: float | None = None  # when answers in hand are ended, once none are taken any more
-        self._beside = ThreadPoolExecutor(1, "constraints")
+        self._masks = masks or Masks()
         self._thread = threading.Thread(
             target=self._run, name="serving", daemon=True
         )  # a forgotten `close` holds no exit up
@@ -165,7 +166,8 @@ class Serving:
             number = stream.number
             answer = Answer(Usage(stream.prompt), lambda: self._cancel(number))
             telling = Telling(request.limits, self.tokenizer, stream.most)
-            self._askers[number] = Asker(stream, answer, sampler, telling, request.constraint is not None, now)
+            mask = None if request.constraint is None else Mask(sampler, self._clock)
+            self._askers[number] = Asker(stream, answer, sampler, telling, mask, now)
             self._counts.prompt_tokens += stream.prompt
             self._changed.notify()
         return answer
@@ -202,7 +204,7 @@ class Serving:
             self._until = self._clock() + drain
             self._changed.notify()
         self._thread.join()
-        self._beside.shutdown()
+        self._masks.close()
         self._scheduler.prefixes.give_back(self._engine.context.pages.pages)
 
     def _now(self) -> Seconds:
@@ -255,16 +257,14 @@ class Serving:
         self._move(step)
         parts = list(step.parts.values())
         asked = [self._askers[part.number] for part in parts if part.wanted]
-        masks = [self._beside.submit(asker.sampler.prepare) for asker in asked if asker.constrained]
         start = self._clock()
         try:
             rows = [Part(Session(part.session), part.tokens, int(part.wanted)) for part in parts]
-            given = self._engine.step(rows, largest=_largest(asked))
+            with self._masks.made(asker.mask for asker in asked if asker.mask):
+                given = self._engine.step(rows, largest=_largest(asked))
         except TwofoldError as error:
             self._fail([part.number for part in parts], error)
             return
-        finally:
-            wait(masks)
         took = Seconds(self._clock() - start)
         waiters = self._tell(step, asked, given, took)
         wake(waiters)
