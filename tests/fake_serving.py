@@ -6,6 +6,7 @@ any thread, and what is asked is kept for tests to look at.
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class FakeAnswer:
     def __init__(self, request: Request, serving: "FakeServing") -> None:
         self.request, self._serving = request, serving
         self.usage = Usage(prompt_tokens=len(request.prompt), cached_tokens=1)
+        self.usage.moments.arrived = self.usage.moments.begun = time.monotonic()
         self.cancelled = False
         self.ended = threading.Event()  # nobody reads any more
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -66,6 +68,8 @@ class FakeAnswer:
                 raise self._serving.failing
             said += 1
             self.usage.generated_tokens = said
+            self.usage.moments.ended = time.monotonic()
+            self.usage.moments.first = self.usage.moments.first or self.usage.moments.ended
             yield Piece(tokenizer.decode([token]), (self._chosen(token),))
             await asyncio.sleep(0)
         if said < len(told):

@@ -23,6 +23,7 @@ and of `twofold serve`:
     api_key_file   TWOFOLD_API_KEY_FILE     api_key_file         file of such lines
     drain          TWOFOLD_DRAIN            drain                seconds that answers have to end, 0 to 86400
     log_json       TWOFOLD_LOG_JSON         log_json             true or false: log lines as JSON
+    otlp_traces_endpoint  TWOFOLD_OTLP_TRACES_ENDPOINT  otlp_traces_endpoint  URL that traces are sent to
 
 The file is $XDG_CONFIG_HOME/twofold/config.toml (~/.config without it), or what `--config` names.
 """
@@ -62,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_key_file: str | None = None
     drain: int = 30
     log_json: bool = False
+    otlp_traces_endpoint: str | None = None
 
 
 NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))

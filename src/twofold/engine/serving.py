@@ -22,7 +22,7 @@ import msgspec
 from twofold.engine.answer import Answer, Waiter, wake
 from twofold.engine.engine import Engine, Part, Session
 from twofold.engine.masks import Mask, Masks
-from twofold.engine.request import Chosen, Piece, Request, Usage
+from twofold.engine.request import Chosen, Moments, Piece, Request, Usage
 from twofold.engine.resume import Resumed, resumed
 from twofold.engine.sampler import Sampler
 from twofold.engine.serving_status import ServingStatus, Times
@@ -164,7 +164,7 @@ class Serving:
             if before.length:
                 self._outside[stream.number] = before.pages
             number = stream.number
-            answer = Answer(Usage(stream.prompt), lambda: self._cancel(number))
+            answer = Answer(Usage(stream.prompt, moments=Moments(arrived=now)), lambda: self._cancel(number))
             telling = Telling(request.limits, self.tokenizer, stream.most)
             mask = None if request.constraint is None else Mask(sampler, self._clock)
             self._askers[number] = Asker(stream, answer, sampler, telling, mask, now)
@@ -310,7 +310,8 @@ class Serving:
         times, stream = self._counts.times, asker.stream
         if asker.first is None:
             asker.first = now
-            asker.answer.usage.cached_tokens = stream.cached
+            usage = asker.answer.usage
+            usage.cached_tokens, usage.moments.first, usage.moments.begun = stream.cached, now, stream.begun or now
             self._counts.cached_tokens += stream.cached
             times.first_token.add(now - stream.arrived)
             times.queue.add((stream.begun or now) - stream.arrived)
@@ -339,7 +340,8 @@ class Serving:
         self._scheduler.end(number)
         finish = last.finish if isinstance(last, Piece) else "error"
         self._counts.finished[finish or ""] += 1
-        self._counts.times.answer.add(self._now() - asker.stream.arrived)
+        asker.answer.usage.moments.ended = now = self._now()
+        self._counts.times.answer.add(now - asker.stream.arrived)
         return asker.answer.put(last)
 
 
