@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from twofold.engine.request import Chosen, Piece, Request, Usage
-from twofold.engine.serving_status import ServingStatus, Times
+from twofold.engine.serving_status import ServingStatus, Sizes, Times
 from twofold.engine.work import Processor, Work
 from twofold.errors import TwofoldError
 from twofold.model.chat import ChatTemplate
@@ -118,8 +118,12 @@ class FakeServing:
 
     def status(self) -> ServingStatus:
         """Figures that are all different."""
-        times = Times()
-        for seconds, histogram in enumerate((times.queue, times.first_token, times.token, times.answer), 1):
+        times, sizes = Times(), Sizes()
+        for tokens, of_tokens in enumerate((sizes.prompt, sizes.generated, sizes.allowed), 1):
+            of_tokens.add(tokens)
+        for seconds, histogram in enumerate(
+            (times.queue, times.first_token, times.token, times.answer, times.prefill, times.decode), 1
+        ):
             histogram.add(0.001 * seconds)
         work = Work(
             calls=15, failovers=16, weights_ns=17_000, context_ns=18_000, link_ns=19_000,
@@ -128,7 +132,7 @@ class FakeServing:
         return ServingStatus(
             running=1, waiting=2, swapped=3, pages=8, pages_used=4, pages_cached=5, prompt_tokens=60, cached_tokens=7,
             generated_tokens=80, steps=9, rows=10, preemptions=11, finished={"stop": 12, "length": 13}, refused=14,
-            times=times, work=work,
+            times=times, sizes=sizes, work=work,
         )  # fmt: skip
 
     @property

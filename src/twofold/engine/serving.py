@@ -25,7 +25,7 @@ from twofold.engine.masks import Mask, Masks
 from twofold.engine.request import Chosen, Moments, Piece, Request, Usage
 from twofold.engine.resume import Resumed, resumed
 from twofold.engine.sampler import Sampler
-from twofold.engine.serving_status import ServingStatus, Times
+from twofold.engine.serving_status import ServingStatus, Sizes, Times
 from twofold.engine.telling import Telling
 from twofold.errors import InternalError, Overloaded, RequestError, TwofoldError
 from twofold.kernels.arithmetic import F32
@@ -83,6 +83,18 @@ class Counts:
     refused: int = 0
     finished: Counter[str] = field(default_factory=Counter)
     times: Times = field(default_factory=Times)
+    sizes: Sizes = field(default_factory=Sizes)
+
+    def ended(self, asker: Asker, now: Seconds) -> None:
+        """An answer has no more tokens."""
+        stream, first = asker.stream, asker.first
+        self.times.answer.add(now - stream.arrived)
+        if first is not None:
+            self.times.prefill.add(first - (stream.begun or first))
+            self.times.decode.add(now - first)
+        self.sizes.prompt.add(stream.prompt)
+        self.sizes.generated.add(asker.telling.tokens)
+        self.sizes.allowed.add(stream.most)
 
 
 def room_of(engine: Engine, *, running: int = 64, waiting: int = 256, outside_bytes: int = OUTSIDE_BYTES) -> Room:
@@ -192,6 +204,7 @@ class Serving:
                 finished=dict(counts.finished),
                 refused=counts.refused,
                 times=copy.deepcopy(counts.times),
+                sizes=copy.deepcopy(counts.sizes),
                 work=self._engine.work(),
             )
 
@@ -341,7 +354,7 @@ class Serving:
         finish = last.finish if isinstance(last, Piece) else "error"
         self._counts.finished[finish or ""] += 1
         asker.answer.usage.moments.ended = now = self._now()
-        self._counts.times.answer.add(now - asker.stream.arrived)
+        self._counts.ended(asker, now)
         return asker.answer.put(last)
 
 
