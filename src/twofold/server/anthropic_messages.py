@@ -139,7 +139,7 @@ async def ask(body: Ask, call: Call) -> Response:
     request = Request(
         prompt=prompt.ids, sampling=sampling, limits=limits, constraint=tools.constraint, owner=call.record.owner
     )
-    answers = call.submit([request])
+    answers = await call.submit([request])
     state = State(call, answers[0], Speech(tools, opened=prompt.opened), limits.stop)
     if body.stream:
         return call.stream(answers, MessageWriting(state))

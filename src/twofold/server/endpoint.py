@@ -49,8 +49,17 @@ class Call:
         """Unix time."""
         return int(time.time())
 
-    def submit(self, requests: Sequence[Request]) -> list[Answering]:
-        """Begin the answers; if one cannot be had, none is."""
+    async def submit(self, requests: Sequence[Request]) -> list[Answering]:
+        """Begin the answers; if one cannot be had, none is.
+
+        To prepare a constraint takes up to seconds, so that is done in a thread, few at a time, as others go on.
+        """
+        if all(request.constraint is None for request in requests):
+            return self._submit(requests)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.offer.preparing, self._submit, requests)
+
+    def _submit(self, requests: Sequence[Request]) -> list[Answering]:
         answers: list[Answering] = []
         try:
             for request in requests:

@@ -1,6 +1,7 @@
 """What a server offers: one model, under which names, how much of it."""
 
 import time
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from twofold.server.readiness import Readiness
@@ -10,6 +11,7 @@ from twofold.server.sse import PING_SECONDS
 from twofold.units import Seconds
 
 BODY_SECONDS = Seconds(60.0)
+PREPARED_AT_ONCE = 2  # constraints; whoever sends hostile ones delays other new ones, and nothing else
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Offer:
     created: int = field(default_factory=lambda: int(time.time()))  # Unix time
     ping: Seconds = PING_SECONDS  # after which a silent stream is pinged
     patience: Seconds = BODY_SECONDS  # for a body to arrive
+    preparing: Executor = field(default_factory=lambda: ThreadPoolExecutor(PREPARED_AT_ONCE, "preparing"))
 
     def check(self, model: str | None) -> None:
         """Refusal 404 for a model that is not served."""

@@ -109,7 +109,7 @@ async def chat(body: Chat, call: Call) -> Response:
         call, [turn.message() for turn in body.messages], body.chat_template_kwargs or {}, tools
     )
     limits = body.limits(call.offer.room(call.serving, len(prompt.ids), body.most))
-    answers = call.submit(
+    answers = await call.submit(
         [
             Request(
                 prompt=prompt.ids,

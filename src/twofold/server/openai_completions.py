@@ -113,7 +113,7 @@ async def completion(body: Completion, call: Call) -> Response:
             )
             for sampling in body.sampling(call.serving.manifest.vocabulary)
         ]
-    answers = call.submit(requests)
+    answers = await call.submit(requests)
     if body.stream:
         usage = body.stream_options is not None and body.stream_options.include_usage
         return call.stream(answers, TextWriting(call, answers, n=body.n, usage=usage, logprobs=body.logprobs))

@@ -28,7 +28,7 @@ async def respond(body: Respond, call: Call) -> Response:
         constraint=one_form(form.constraint() if form else None, tools, "text"),
         owner=call.record.owner,
     )
-    answers = call.submit([request])
+    answers = await call.submit([request])
     writing = ResponseWriting(State(body, call, answers[0]), Speech(tools, opened=prompt.opened))
     if body.stream:
         return call.stream(answers, writing)
