@@ -166,3 +166,15 @@ static int64_t choose(const struct choice *c, const float *x, float *w, int32_t 
     if ((double)w[ids[i]] >= c->min_p) ids[kept++] = ids[i]; /* the largest weight is 1 */
   return drawn(w, ids, kept, c->uniform);
 }
+
+/* y[i] = x[i] where bit i mod 32 of allowed[i / 32] is set, else -infinity */
+static void mask(const float *x, int64_t width, const uint32_t *allowed, float *y) {
+  int64_t i = 0;
+  u32v lane;
+  for (int j = 0; j < LANES; j++) lane[j] = 1u << j;
+  for (; i + LANES <= width; i += LANES) {
+    const uint32_t bits = allowed[i / 32] >> i % 32;
+    store(y + i, pick((i32v)(((u32v)isplat((int32_t)bits) & lane) != 0), load(x + i), splat(-__builtin_inff())));
+  }
+  for (; i < width; i++) y[i] = allowed[i / 32] >> i % 32 & 1 ? x[i] : -__builtin_inff();
+}

@@ -81,3 +81,6 @@ EXPORT int64_t tf_choose(const struct level *level, const struct choice *c, cons
   return level->choose(c, x, w, ids);
 }
 EXPORT void tf_top(const struct level *level, const float *x, int64_t width, int64_t k, int32_t *ids) { level->top(x, width, k, ids); }
+EXPORT void tf_mask(const struct level *level, const float *x, int64_t width, const uint32_t *allowed, float *y) {
+  level->mask(x, width, allowed, y);
+}

@@ -41,6 +41,6 @@ const struct level NAME(LEVEL) = {
     .swiglu = swiglu, .geglu = geglu, .add = add, .scale = scale, .widen = widen, .narrow = narrow, .linear = linear,
     .rotate_append = rotate_append, .attend = attend, .conclude = conclude, .exponential = exponential,
     .top = top, .gather = gather, .log_sum_exp = log_sum_exp,
-    .log_partition = log_partition, .choose = choose,
+    .log_partition = log_partition, .choose = choose, .mask = mask,
     .read_all = read_all, .multiply = multiply,
 };

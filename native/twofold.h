@@ -128,6 +128,7 @@ struct level {
   void (*log_sum_exp)(const float *x, int64_t width, float *y);
   double (*log_partition)(const float *x, int64_t width, float most, float *w);
   int64_t (*choose)(const struct choice *c, const float *x, float *w, int32_t *ids);
+  void (*mask)(const float *x, int64_t width, const uint32_t *allowed, float *y);
   int64_t (*read_all)(const char *data, int64_t bytes);
   int64_t (*multiply)(int64_t rounds, const int8_t *x);
 };
@@ -196,4 +197,5 @@ const struct level *tf_level(const char *name);
 void tf_exponential(const struct level *level, const float *x, int64_t width, float *y);
 double tf_log_partition(const struct level *level, const float *x, int64_t width, float most, float *w);
 int64_t tf_choose(const struct level *level, const struct choice *c, const float *x, float *w, int32_t *ids);
+void tf_mask(const struct level *level, const float *x, int64_t width, const uint32_t *allowed, float *y);
 void tf_top(const struct level *level, const float *x, int64_t width, int64_t k, int32_t *ids);

@@ -6,13 +6,14 @@ any thread, and what is asked is kept for tests to look at.
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
 
 from twofold.engine.request import Chosen, Piece, Request, Usage
-from twofold.engine.serving_status import ServingStatus, Times
+from twofold.engine.serving_status import ServingStatus, Sizes, Times
 from twofold.engine.work import Processor, Work
 from twofold.errors import TwofoldError
 from twofold.model.chat import ChatTemplate
@@ -36,6 +37,7 @@ class FakeAnswer:
     def __init__(self, request: Request, serving: "FakeServing") -> None:
         self.request, self._serving = request, serving
         self.usage = Usage(prompt_tokens=len(request.prompt), cached_tokens=1)
+        self.usage.moments.arrived = self.usage.moments.begun = time.monotonic()
         self.cancelled = False
         self.ended = threading.Event()  # nobody reads any more
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -66,6 +68,8 @@ class FakeAnswer:
                 raise self._serving.failing
             said += 1
             self.usage.generated_tokens = said
+            self.usage.moments.ended = time.monotonic()
+            self.usage.moments.first = self.usage.moments.first or self.usage.moments.ended
             yield Piece(tokenizer.decode([token]), (self._chosen(token),))
             await asyncio.sleep(0)
         if said < len(told):
@@ -114,8 +118,12 @@ class FakeServing:
 
     def status(self) -> ServingStatus:
         """Figures that are all different."""
-        times = Times()
-        for seconds, histogram in enumerate((times.queue, times.first_token, times.token, times.answer), 1):
+        times, sizes = Times(), Sizes()
+        for tokens, of_tokens in enumerate((sizes.prompt, sizes.generated, sizes.allowed), 1):
+            of_tokens.add(tokens)
+        for seconds, histogram in enumerate(
+            (times.queue, times.first_token, times.token, times.answer, times.prefill, times.decode), 1
+        ):
             histogram.add(0.001 * seconds)
         work = Work(
             calls=15, failovers=16, weights_ns=17_000, context_ns=18_000, link_ns=19_000,
@@ -125,7 +133,7 @@ class FakeServing:
             running=1, waiting=2, swapped=3, oldest_waiting_seconds=1.5, pages=8, pages_used=4, pages_cached=5,
             prompt_tokens=60, cached_tokens=7, generated_tokens=80, steps=9, rows=10,
             preemptions=11, finished={"stop": 12, "length": 13}, refused=14,
-            times=times, work=work,
+            times=times, sizes=sizes, work=work,
         )  # fmt: skip
 
     @property

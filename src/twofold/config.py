@@ -23,8 +23,10 @@ and of `twofold serve`:
     api_key_file   TWOFOLD_API_KEY_FILE     api_key_file         file of such lines
     drain          TWOFOLD_DRAIN            drain                seconds that answers have to end, 0 to 86400
     log_json       TWOFOLD_LOG_JSON         log_json             true or false: log lines as JSON
+    otlp_traces_endpoint  TWOFOLD_OTLP_TRACES_ENDPOINT  otlp_traces_endpoint  URL that traces are sent to
 
-The file is $XDG_CONFIG_HOME/twofold/config.toml (~/.config without it), or what `--config` names.
+In the file a setting may be written as its flag is, with - for _. The file is $XDG_CONFIG_HOME/twofold/config.toml
+(~/.config without it), or what `--config` names.
 """
 
 import importlib
@@ -62,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_key_file: str | None = None
     drain: int = 30
     log_json: bool = False
+    otlp_traces_endpoint: str | None = None
 
 
 NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
@@ -115,11 +118,17 @@ def _from_file(path: Path, *, missing: bool) -> dict[str, tuple[Any, str]]:
     try:
         with path.open("rb") as file:
             values = importlib.import_module("tomllib").load(file)  # 2 ms, for those who have such a file
-        return {name: (value, str(path)) for name, value in values.items()}
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, not TOML
         if missing and isinstance(error, FileNotFoundError):
             return {}
         raise ConfigurationError(f"{path} cannot be read ({error}); correct or remove it") from error
+    found: dict[str, tuple[Any, str]] = {}
+    for written, value in values.items():
+        name = written.replace("-", "_")
+        if name in found:
+            raise ConfigurationError(f"{path} sets '{name}' twice, with - and with _; leave one out")
+        found[name] = (value, str(path))
+    return found
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:

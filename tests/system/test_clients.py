@@ -75,6 +75,34 @@ def test_openai_completions_models_and_responses(client: openai.OpenAI) -> None:
     assert events[-1].type == "response.completed"
 
 
+def test_openai_s_responses_call_tools_and_read_what_they_gave(server: Running, client: openai.OpenAI) -> None:
+    tools: Any = [{"type": "function", "name": "add", "parameters": {"type": "object"}, "strict": False}]
+    server.serving.text = f"<think>hm</think>well {CALL}"
+    first = client.responses.create(model="tiny", input="hello", tools=tools)
+    assert [item.type for item in first.output] == ["reasoning", "message", "function_call"]
+    with client.responses.stream(model="tiny", input="hello", tools=tools) as stream:
+        events = list(stream)
+    last = stream.get_final_response()
+    assert [item.type for item in last.output] == [item.type for item in first.output]
+    deltas = [event for event in events if event.type == "response.function_call_arguments.delta"]
+    assert deltas[-1].snapshot == '{"a": 1}'
+    call = first.output[-1]
+    assert call.type == "function_call"
+    assert (call.name, call.arguments) == ("add", '{"a": 1}')
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "2"}
+    server.serving.text = TEXT
+    past: Any = [{"role": "user", "content": "hello"}, *(item.to_dict() for item in first.output), result]
+    again = client.responses.create(
+        model="tiny", input=past, tools=tools, include=["message.output_text.logprobs"], top_logprobs=2
+    )
+    (message,) = again.output
+    assert message.type == "message"
+    (text,) = message.content
+    assert text.type == "output_text"
+    assert "".join(one.token for one in text.logprobs or []).startswith(TEXT)
+    assert {len(one.top_logprobs) for one in text.logprobs or []} == {2}
+
+
 def test_openai_reads_our_errors_as_its_own(server: Running, client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="is not served here") as missing:
         client.chat.completions.create(model="gpt-4", messages=HELLO)
@@ -137,6 +165,13 @@ def test_anthropic_calls_tools(server: Running, claude: anthropic.Anthropic) -> 
     server.serving.text = TEXT
     again = claude.messages.create(model="tiny", max_tokens=500, messages=messages, tools=tools)
     assert again.content[0].to_dict() == {"type": "text", "text": TEXT}
+
+
+def test_what_anthropic_s_client_puts_into_headers_is_in_no_body(claude: anthropic.Anthropic) -> None:
+    headers: Any = {"betas": ["a-beta"], "user_profile_id": "a", "workspace_id": "a"}
+    messages: Any = [{"role": "user", "content": "hello"}]
+    answer = claude.beta.messages.create(model="tiny", max_tokens=50, messages=messages, **headers)
+    assert answer.content[0].to_dict() == {"type": "text", "text": TEXT}
 
 
 def test_anthropic_reads_our_errors_as_its_own(server: Running, claude: anthropic.Anthropic) -> None:

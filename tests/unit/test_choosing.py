@@ -6,7 +6,7 @@ from engines import LEVELS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twofold.engine.sampling import Sampling, sample, uniform
+from twofold.engine.sampling import Sampling, masked, sample, uniform
 from twofold.kernels import arithmetic
 from twofold.kernels.arithmetic import F32
 from twofold.kernels.binding import ChoiceStruct
@@ -78,6 +78,19 @@ def test_where_the_order_of_a_sum_could_matter_the_definition_is_asked(
 ) -> None:
     logits = np.zeros(4 if sampling.top_k == 0 else 2000, np.float32)
     assert Choosing(level).token(logits, choice(logits, sampling, drawn)) is None
+
+
+@EACH_LEVEL
+@settings(max_examples=60, deadline=None)
+@given(logits=rows(), seed=st.integers(0, 1 << 32), share=st.sampled_from([0.0, 0.01, 0.5, 1.0]))
+def test_what_is_not_allowed_is_ruled_out_as_by_the_definition(
+    level: str, logits: F32, seed: int, share: float
+) -> None:
+    bits = np.random.default_rng(seed).random(-(-len(logits) // 32) * 32) < share
+    allowed = np.packbits(bits, bitorder="little").view(np.uint32)
+    left = Choosing(level).mask(logits, allowed, np.empty_like(logits))
+    assert left.tobytes() == masked(logits, allowed).tobytes()
+    assert (left == np.where(bits[: len(logits)], logits, -np.inf)).all()
 
 
 @EACH_LEVEL

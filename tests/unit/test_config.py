@@ -1,10 +1,12 @@
 """Settings: the order of sources, and what is refused by name."""
 
+import inspect
 from pathlib import Path
 
 import pytest
 
-from twofold.config import read_settings
+from twofold.cli.serve import serve
+from twofold.config import NAMES, read_settings
 from twofold.errors import ConfigurationError
 
 
@@ -37,6 +39,8 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
         ("packed_cache = 2", {}, "true or false"),
         (None, {"TWOFOLD_PACKED_CACHE": "maybe"}, "TWOFOLD_PACKED_CACHE"),
         ("\x00", {}, "config.toml"),
+        ("max-model-length = 5", {}, "max_model_length"),
+        ("max-model-len = 5\nmax_model_len = 5", {}, "'max_model_len' twice"),
     ],
 )
 def test_what_is_not_a_setting_or_not_allowed_is_refused_by_name(
@@ -45,6 +49,18 @@ def test_what_is_not_a_setting_or_not_allowed_is_refused_by_name(
     with pytest.raises(ConfigurationError, match=said) as refused:
         read_settings(environment(tmp_path, text, **variables))
     assert "\n" not in str(refused.value)
+
+
+def test_a_file_takes_the_names_of_flags_and_flags_win_over_it(tmp_path: Path) -> None:
+    named = tmp_path / "serve.toml"
+    named.write_text("max-model-len = 100\nserved-model-name = 'a'\nport = 1")
+    settings = read_settings({"XDG_CONFIG_HOME": str(tmp_path), "TWOFOLD_PORT": "2"}, file=named, max_model_len=90)
+    assert (settings.max_model_len, settings.served_model_name, settings.port) == (90, "a", 2)
+
+
+def test_every_flag_of_serve_that_says_how_is_a_setting() -> None:
+    given = set(inspect.signature(serve).parameters) - {"model", "config", "split"}
+    assert {"map" if name == "map_file" else name for name in given} <= set(NAMES)
 
 
 def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ LEAST: dict[str, dict[str, Any]] = {  # the shortest body of each
     "/detokenize": {"tokens": [5]},
 }
 EXAMPLES: dict[str, Any] = {  # a value of each that is accepted
-    "add_generation_prompt": False, "add_special_tokens": False, "chat_template_kwargs": {"a": [1, {"b": None}]},
+    "add_generation_prompt": False, "cache_control": {"type": "ephemeral"},
+    "include": ["message.output_text.logprobs"], "add_special_tokens": False,
+    "chat_template_kwargs": {"a": [1, {"b": None}]},
     "frequency_penalty": 0.5, "ignore_eos": True, "input": "hello", "instructions": "be brief",
     "logit_bias": {"5": 1.5}, "max_completion_tokens": 5, "max_output_tokens": 5, "max_tokens": 5,
     "messages": HELLO, "metadata": {}, "min_p": 0.1, "min_tokens": 2, "model": "tiny", "n": 2,
@@ -35,8 +37,13 @@ EXAMPLES: dict[str, Any] = {  # a value of each that is accepted
     "tools": [{"type": "function", "function": {"name": "add"}}],
     "top_k": 5, "top_logprobs": 2, "top_p": 0.5, "user": "a",
 }  # fmt: skip
-TOOLS_OF_ANTHROPIC = {"tools": [{"name": "add", "input_schema": {}}], "tool_choice": {"type": "auto"}}
-LOGPROBS = {"/v1/chat/completions": True, "/v1/completions": 2}  # the one name with two meanings
+OWN = {  # where a name means something else
+    "/v1/messages": {"tools": [{"name": "add", "input_schema": {}}], "tool_choice": {"type": "auto"}},
+    "/v1/messages/count_tokens": {"tools": [{"name": "add", "input_schema": {}}], "tool_choice": {"type": "auto"}},
+    "/v1/responses": {"tools": [{"type": "function", "name": "add"}]},
+    "/v1/chat/completions": {"logprobs": True},
+    "/v1/completions": {"logprobs": 2},
+}
 WRONG = {"neither": "this nor that"}
 
 
@@ -81,9 +88,7 @@ def test_the_page_is_what_the_code_does() -> None:
 def test_a_parameter_that_is_implemented_is_accepted_and_a_wrong_value_is_refused_by_its_name(
     served: Served, endpoint: Endpoint[Any], name: str
 ) -> None:
-    good = LOGPROBS[endpoint.path] if name == "logprobs" else EXAMPLES[name]
-    if endpoint.path.startswith("/v1/messages"):
-        good = TOOLS_OF_ANTHROPIC.get(name, good)
+    good = {**EXAMPLES, **OWN.get(endpoint.path, {})}[name]
     assert status(served, endpoint, name, good) == (200, None)
     wrong, named = status(served, endpoint, name, [WRONG])
     assert (wrong, name in (named or "")) == (400, True)

@@ -347,3 +347,13 @@ def test_an_overload_with_people_who_walk_away_leaves_nothing_behind(tiny_path: 
         fast.context.pages.check()
     assert threading.active_count() == before
     assert fast.context.pages.free_pages == 4
+
+
+def test_the_moments_of_an_answer_come_one_after_the_other(tiny_path: Path) -> None:
+    with serving(tiny_path) as (served, _, _):
+        answers = [served.submit(one) for one in mixed(6)]
+        for answer in answers:
+            list(answer)
+            moments = answer.usage.moments
+            found = [moments.arrived, moments.begun, moments.first, moments.ended]
+            assert found == sorted(found, key=float)  # type: ignore[arg-type]

@@ -1,11 +1,12 @@
 """`twofold serve`: a model for the clients of OpenAI and of Anthropic."""
 
 import contextlib
+import importlib
 import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,14 +15,17 @@ from twofold.config import Settings, read_settings
 from twofold.engine.assemble import chosen_model
 from twofold.engine.opening import open_serving
 from twofold.engine.serving import Serving
+from twofold.errors import ConfigurationError
 from twofold.log import ROOT, logger
 from twofold.server.api_keys import Keys, key_file, keys_of
 from twofold.server.app import application
+from twofold.server.front import Log
 from twofold.server.listen import listening, url_of
 from twofold.server.offer import Offer
 from twofold.server.process import Loading, LogLine, Progress, Server, log_requests
 from twofold.server.process import serve as serve_until_told
 from twofold.server.readiness import Readiness
+from twofold.server.record import Record
 from twofold.store.catalogue import DEFAULT_MODEL
 from twofold.units import Seconds
 
@@ -55,6 +59,12 @@ Drain = Annotated[
 Config = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Settings in TOML, in the place of the usual file. Flags win.")
 ]
+Traces = Annotated[
+    str | None,
+    typer.Option(
+        "--otlp-traces-endpoint", metavar="URL", help="Send traces there (OTLP over HTTP); needs twofold[otel]."
+    ),
+]
 LogJson = Annotated[bool | None, typer.Option("--log-json/--no-log-json", help="Log lines as JSON objects.")]
 
 
@@ -69,6 +79,7 @@ def serve(
     drain: Drain = None,
     config: Config = None,
     log_json: LogJson = None,
+    otlp_traces_endpoint: Traces = None,
     split: options.Split = False,
     weights: options.Weights = None,
     map_file: options.Map = None,
@@ -80,12 +91,14 @@ def serve(
     """Serve a model over HTTP, to the clients of OpenAI and of Anthropic, until Ctrl-C."""
     settings = read_settings(
         file=config, host=host, port=port, served_model_name=served_model_name, max_model_len=max_model_len,
-        max_num_seqs=max_num_seqs, api_key_file=api_key_file, drain=drain, log_json=log_json, weights=weights,
-        map=map_file, wait=wait, threads=threads, context=context, packed_cache=packed_cache,
+        max_num_seqs=max_num_seqs, api_key_file=api_key_file, drain=drain, log_json=log_json,
+        otlp_traces_endpoint=otlp_traces_endpoint, weights=weights, map=map_file, wait=wait, threads=threads,
+        context=context, packed_cache=packed_cache,
     )  # fmt: skip
     settings = options.placed(settings, split=split)
     named = chosen_model(model, settings)
     keys = Keys(_keys(settings))
+    noted = _noted(settings)
     socket = listening(settings.host, settings.port, keyed=bool(keys))
     _log(settings)
     readiness, url = Readiness(), url_of(socket)
@@ -104,9 +117,41 @@ def serve(
 
         show.note(f"Loading; {url} answers 503 until then.")
         loading = Loading(opening, readiness, lambda: show.write(f"ready {url}\n"))
-        app = application(offer, keys, log_requests(logger("server")))
-        server = Server(app, readiness, loading, Seconds(settings.drain), _draining)
-        serve_until_told(server, socket, loading)
+        with noted as log:
+            app = application(offer, keys, log)
+            server = Server(app, readiness, loading, Seconds(settings.drain), _draining)
+            serve_until_told(server, socket, loading)
+
+
+def _noted(settings: Settings) -> contextlib.AbstractContextManager[Log]:
+    """What every request is noted by: the log, and traces if they are wanted."""
+    log = log_requests(logger("server"))
+    endpoint = settings.otlp_traces_endpoint
+    if endpoint is None:
+        return contextlib.nullcontext(log)
+    if not endpoint.startswith(("http://", "https://")):
+        raise ConfigurationError(
+            f"otlp_traces_endpoint is {endpoint!r}; a URL is needed, such as http://localhost:4318/v1/traces"
+        )
+    try:  # not with the others: its packages are an extra
+        tracing = importlib.import_module("twofold.server.tracing")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"traces need a package that is not installed ({error.name}); pip install 'twofold[otel]'"
+        ) from error
+    return _traced(log, tracing.to_collector(endpoint))
+
+
+@contextlib.contextmanager
+def _traced(log: Log, tracing: Any) -> Iterator[Log]:
+    def both(record: Record) -> None:
+        log(record)
+        tracing(record)
+
+    try:
+        yield both
+    finally:
+        tracing.close()
 
 
 def _draining(in_hand: int) -> None:

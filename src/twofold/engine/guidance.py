@@ -8,12 +8,12 @@ import functools
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from twofold.engine.constraint import TEXT_LIMIT_BYTES, WHITESPACE, Constraint
 from twofold.engine.vetting import vet
 from twofold.errors import RequestError, one_line
+from twofold.kernels.choosing import U32
 from twofold.model.tokenizer import Tokenizer
 from twofold.units import KIB
 
@@ -23,35 +23,38 @@ _LEXER_STATES = 25_000  # of 1 to 2 KiB each, an answer
 class GuidedMatcher:
     """Where one answer stands in its constraint (`sampler.Matcher`)."""
 
-    def __init__(self, matcher: LLMatcher, vocabulary: int) -> None:
-        self._matcher, self._vocabulary = matcher, vocabulary
-        self._mask: npt.NDArray[np.bool_] | None = None
-        self.finished = False
+    def __init__(self, matcher: LLMatcher, known: int, vocabulary: int) -> None:
+        """`known`: the tokens of the library's own vocabulary."""
+        self._matcher = matcher
+        self._bits = np.zeros(_words(max(known, vocabulary)), np.uint32)
+        self._address, self._bytes = self._bits.__array_interface__["data"][0], 4 * _words(known)
+        self._beyond = vocabulary // 32  # the first word that has bits of no token
+        self._tail = np.zeros(len(self._bits) - self._beyond, np.uint32)
+        self._tail[:1] = (1 << vocabulary % 32) - 1
+        self._made = self.finished = False
         self.prepare()
 
     def prepare(self) -> None:
         """Make the next mask; in any thread, while weight memory works. RequestError if that became too costly."""
-        if self._mask is None and not self.finished:
-            bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        if not self._made and not self.finished:
+            self._matcher.unsafe_compute_mask_ptr(self._address, self._bytes)
             self._check()
-            mask = np.zeros(self._vocabulary, np.bool_)
-            allowed = np.unpackbits(bits, count=min(8 * len(bits), self._vocabulary), bitorder="little")
-            mask[: len(allowed)] = allowed
-            self._mask = mask
-            self.finished = not mask.any()
+            self._bits[self._beyond :] &= self._tail
+            self._made = True
+            self.finished = not self._bits.any()
 
-    def allowed(self) -> npt.NDArray[np.bool_]:
-        """Which tokens may come next, bool[vocabulary]."""
+    def allowed(self) -> U32:
+        """Which tokens may come next (`sampler.Matcher`); the next `prepare` writes over it."""
         self.prepare()
-        if self._mask is None:
+        if not self._made:
             raise RequestError("the answer is complete under its constraint; nothing more can be chosen")
-        return self._mask
+        return self._bits
 
     def take(self, token: int) -> None:
         """The answer goes on with `token`."""
         self._matcher.consume_token(token)
         self._check()
-        self._mask, self.finished = None, self._matcher.is_stopped()
+        self._made, self.finished = False, bool(self._matcher.is_stopped())
 
     def _check(self) -> None:
         if self._matcher.is_error():
@@ -65,7 +68,13 @@ def matcher(constraint: Constraint, tokenizer: Tokenizer, vocabulary: int) -> Gu
     grammar = _grammar(constraint)
     vet(constraint, grammar)
     limits = LLParserLimits(max_lexer_states=_LEXER_STATES, verbose_errors=False)
-    return GuidedMatcher(LLMatcher(_tokens(tokenizer), grammar, log_level=0, limits=limits), vocabulary)
+    tokens = _tokens(tokenizer)
+    return GuidedMatcher(LLMatcher(tokens, grammar, log_level=0, limits=limits), tokens.vocab_size, vocabulary)
+
+
+def _words(tokens: int) -> int:
+    """How many uint32 have a bit for each of so many tokens."""
+    return (tokens + 31) // 32
 
 
 def _grammar(constraint: Constraint) -> str:

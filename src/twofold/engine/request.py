@@ -7,7 +7,7 @@ from twofold.engine.limits import Limits
 from twofold.engine.sampling import Sampling
 from twofold.errors import RequestError
 
-__all__ = ["MOST_LOGPROBS", "Chosen", "Constraint", "Limits", "Piece", "Request", "Sampling", "Usage"]
+__all__ = ["MOST_LOGPROBS", "Chosen", "Constraint", "Limits", "Moments", "Piece", "Request", "Sampling", "Usage"]
 
 MOST_LOGPROBS = 20
 
@@ -48,9 +48,19 @@ class Piece(msgspec.Struct, frozen=True):
     finish: str | None = None  # of the last piece: "stop", "length" or "cancelled"
 
 
+class Moments(msgspec.Struct):
+    """When an answer was asked for, had its first step, its first token, its end; seconds of the serving's clock."""
+
+    arrived: float | None = None
+    begun: float | None = None
+    first: float | None = None
+    ended: float | None = None
+
+
 class Usage(msgspec.Struct):
     """What an answer took; `cached_tokens` of the prompt were not computed, as context memory had seen them."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     generated_tokens: int = 0
+    moments: Moments = msgspec.field(default_factory=Moments)

@@ -4,7 +4,6 @@ import importlib
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from twofold.engine.constraint import Constraint
 from twofold.engine.request import Chosen, Request
@@ -12,7 +11,7 @@ from twofold.engine.sampling import Sampling, likeliest_of, penalised, sample, u
 from twofold.errors import RequestError
 from twofold.kernels.arithmetic import F32, I64
 from twofold.kernels.binding import ChoiceStruct
-from twofold.kernels.choosing import best
+from twofold.kernels.choosing import U32, best
 from twofold.model.tokenizer import Tokenizer
 
 NEVER = np.float32(-np.inf)
@@ -26,8 +25,11 @@ class Matcher(Protocol):
     def prepare(self) -> None:
         """Make what `allowed` will tell, ahead of time."""
 
-    def allowed(self) -> npt.NDArray[np.bool_]:
-        """Which tokens may come next, bool[vocabulary]; RequestError if the constraint became too costly to tell."""
+    def allowed(self) -> U32:
+        """Which tokens may come next: bit t mod 32 of uint32[ceil(vocabulary / 32)] at t // 32, others are 0.
+
+        RequestError if the constraint became too costly to tell.
+        """
 
     def take(self, token: int) -> None:
         """The answer goes on with `token`, which was allowed."""
@@ -49,6 +51,7 @@ class Sampler:
         self._biased = np.array([token for token, _ in self._sampling.logit_bias], np.int64)
         self._bias = np.array([bias for _, bias in self._sampling.logit_bias], np.float32)
         self._matcher = None if request.constraint is None else _matcher(request.constraint, tokenizer, vocabulary)
+        self._left = np.empty(0 if self._matcher is None else vocabulary, np.float32)  # logits of what is allowed
         self._chosen = 0
         self._choice = _choice(self._sampling, vocabulary)
 
@@ -86,15 +89,15 @@ class Sampler:
     def _adjusted(self, logits: F32) -> F32:
         """Logits after bias, penalties and what is not allowed: a copy, unless there is nothing of these."""
         young = self._chosen < self._limits.min_tokens and len(self._ends)
-        if not (young or self._seen or self._matcher or len(self._biased)):
-            return logits
-        adjusted = logits.copy()
-        adjusted[self._biased] += self._bias
+        adjusted = logits
+        if young or self._seen or len(self._biased):
+            adjusted = logits.copy()
+            adjusted[self._biased] += self._bias
         if self._seen is not None:
             ids = self._seen.ids
             adjusted[ids] = penalised(adjusted[ids], self._seen.counts, self._sampling)
         if self._matcher is not None:
-            np.copyto(adjusted, NEVER, where=~self._matcher.allowed())
+            adjusted = best().mask(np.ascontiguousarray(adjusted), self._matcher.allowed(), self._left)
         if young:
             ends = adjusted[self._ends]
             adjusted[self._ends] = NEVER

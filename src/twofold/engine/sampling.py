@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from twofold.errors import ModelError, RequestError
 from twofold.kernels.arithmetic import F32, I64, exp
+from twofold.kernels.choosing import U32
 
 MASK = (1 << 64) - 1
 COLDEST = 1e-4  # below it, logits divided by it leave the range in which float32 still tells them apart
@@ -104,6 +105,12 @@ def sample(logits: F32, sampling: Sampling, position: int) -> int:
     cumulative = np.cumsum(weights)
     drawn = uniform(sampling.seed, position) * cumulative[-1]
     return int(ids[min(int(np.searchsorted(cumulative, drawn, side="right")), len(ids) - 1)])
+
+
+def masked(logits: F32, allowed: U32) -> F32:
+    """Logits f32[V] with -infinity where a bit of `allowed` (uint32[ceil(V / 32)], the lowest first) is 0."""
+    bits = np.unpackbits(allowed.astype("<u4").view(np.uint8), count=len(logits), bitorder="little")
+    return np.where(bits, logits, np.float32(-np.inf))
 
 
 def likeliest_of(logits: F32) -> int:

@@ -13,7 +13,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
@@ -22,10 +21,11 @@ import msgspec
 
 from twofold.engine.answer import Answer, Waiter, wake
 from twofold.engine.engine import Engine, Part, Session
-from twofold.engine.request import Chosen, Piece, Request, Usage
+from twofold.engine.masks import Mask, Masks
+from twofold.engine.request import Chosen, Moments, Piece, Request, Usage
 from twofold.engine.resume import Resumed, resumed
 from twofold.engine.sampler import Sampler
-from twofold.engine.serving_status import ServingStatus, Times
+from twofold.engine.serving_status import ServingStatus, Sizes, Times
 from twofold.engine.telling import Telling
 from twofold.errors import InternalError, Overloaded, RequestError, TwofoldError
 from twofold.kernels.arithmetic import F32
@@ -66,7 +66,7 @@ class Asker:
     answer: Answer
     sampler: Choosing
     telling: Telling
-    constrained: bool
+    mask: Mask | None  # of a constrained answer
     latest: Seconds
     first: Seconds | None = None
 
@@ -83,6 +83,18 @@ class Counts:
     refused: int = 0
     finished: Counter[str] = field(default_factory=Counter)
     times: Times = field(default_factory=Times)
+    sizes: Sizes = field(default_factory=Sizes)
+
+    def ended(self, asker: Asker, now: Seconds) -> None:
+        """An answer has no more tokens."""
+        stream, first = asker.stream, asker.first
+        self.times.answer.add(now - stream.arrived)
+        if first is not None:
+            self.times.prefill.add(first - (stream.begun or first))
+            self.times.decode.add(now - first)
+        self.sizes.prompt.add(stream.prompt)
+        self.sizes.generated.add(asker.telling.tokens)
+        self.sizes.allowed.add(stream.most)
 
 
 def room_of(engine: Engine, *, running: int = 64, waiting: int = 256, outside_bytes: int = OUTSIDE_BYTES) -> Room:
@@ -109,6 +121,7 @@ class Serving:
         room: Room | None = None,
         contexts: Contexts | None = None,
         choosing: Callable[[Request, Tokenizer, int], Choosing] = Sampler,
+        masks: Masks | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`contexts`: where kept contexts are; without, requests that name one are refused."""
@@ -122,7 +135,7 @@ class Serving:
         self._counts = Counts()
         self._changed = threading.Condition()
         self._until: float | None = None  # when answers in hand are ended, once none are taken any more
-        self._beside = ThreadPoolExecutor(1, "constraints")
+        self._masks = masks or Masks()
         self._thread = threading.Thread(
             target=self._run, name="serving", daemon=True
         )  # a forgotten `close` holds no exit up
@@ -163,9 +176,10 @@ class Serving:
             if before.length:
                 self._outside[stream.number] = before.pages
             number = stream.number
-            answer = Answer(Usage(stream.prompt), lambda: self._cancel(number))
+            answer = Answer(Usage(stream.prompt, moments=Moments(arrived=now)), lambda: self._cancel(number))
             telling = Telling(request.limits, self.tokenizer, stream.most)
-            self._askers[number] = Asker(stream, answer, sampler, telling, request.constraint is not None, now)
+            mask = None if request.constraint is None else Mask(sampler, self._clock)
+            self._askers[number] = Asker(stream, answer, sampler, telling, mask, now)
             self._counts.prompt_tokens += stream.prompt
             self._changed.notify()
         return answer
@@ -191,6 +205,7 @@ class Serving:
                 finished=dict(counts.finished),
                 refused=counts.refused,
                 times=copy.deepcopy(counts.times),
+                sizes=copy.deepcopy(counts.sizes),
                 work=self._engine.work(),
             )
 
@@ -203,7 +218,7 @@ class Serving:
             self._until = self._clock() + drain
             self._changed.notify()
         self._thread.join()
-        self._beside.shutdown()
+        self._masks.close()
         self._scheduler.prefixes.give_back(self._engine.context.pages.pages)
 
     def _now(self) -> Seconds:
@@ -256,16 +271,14 @@ class Serving:
         self._move(step)
         parts = list(step.parts.values())
         asked = [self._askers[part.number] for part in parts if part.wanted]
-        masks = [self._beside.submit(asker.sampler.prepare) for asker in asked if asker.constrained]
         start = self._clock()
         try:
             rows = [Part(Session(part.session), part.tokens, int(part.wanted)) for part in parts]
-            given = self._engine.step(rows, largest=_largest(asked))
+            with self._masks.made(asker.mask for asker in asked if asker.mask):
+                given = self._engine.step(rows, largest=_largest(asked))
         except TwofoldError as error:
             self._fail([part.number for part in parts], error)
             return
-        finally:
-            wait(masks)
         took = Seconds(self._clock() - start)
         waiters = self._tell(step, asked, given, took)
         wake(waiters)
@@ -311,7 +324,8 @@ class Serving:
         times, stream = self._counts.times, asker.stream
         if asker.first is None:
             asker.first = now
-            asker.answer.usage.cached_tokens = stream.cached
+            usage = asker.answer.usage
+            usage.cached_tokens, usage.moments.first, usage.moments.begun = stream.cached, now, stream.begun or now
             self._counts.cached_tokens += stream.cached
             times.first_token.add(now - stream.arrived)
             times.queue.add((stream.begun or now) - stream.arrived)
@@ -340,7 +354,8 @@ class Serving:
         self._scheduler.end(number)
         finish = last.finish if isinstance(last, Piece) else "error"
         self._counts.finished[finish or ""] += 1
-        self._counts.times.answer.add(self._now() - asker.stream.arrived)
+        asker.answer.usage.moments.ended = now = self._now()
+        self._counts.ended(asker, now)
         return asker.answer.put(last)
 
 

@@ -6,20 +6,27 @@ import msgspec
 
 from twofold.engine.work import Work
 
-# Upper ends of the buckets in seconds, the last without: 1, 2, 5 times the powers of ten from 1 ms to 1000 s.
+# Upper ends of buckets, the last without: 1, 2, 5 times the powers of ten from 1 ms to 1000 s, and from 1 to 100,000
+# tokens.
 BUCKETS = (*(digit * 10.0**power for power in range(-3, 3) for digit in (1, 2, 5)), 1000.0)
+TOKEN_BUCKETS = (*(digit * 10.0**power for power in range(5) for digit in (1, 2, 5)), 100_000.0)
 
 
 class Histogram(msgspec.Struct):
-    """Times in seconds: `counts[i]` were at most BUCKETS[i] and more than the bucket before; the last has the rest."""
+    """Values: `counts[i]` were at most `limits[i]` and more than the bucket before; the last has the rest."""
 
-    counts: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
-    sum_seconds: float = 0.0
+    limits: tuple[float, ...] = BUCKETS
+    counts: list[int] = msgspec.field(default_factory=list)
+    sum: float = 0.0
 
-    def add(self, seconds: float) -> None:
+    def __post_init__(self) -> None:
+        """As many buckets as limits, and one."""
+        self.counts = self.counts or [0] * (len(self.limits) + 1)
+
+    def add(self, value: float) -> None:
         """One more."""
-        self.counts[bisect.bisect_left(BUCKETS, seconds)] += 1
-        self.sum_seconds += seconds
+        self.counts[bisect.bisect_left(self.limits, value)] += 1
+        self.sum += value
 
     @property
     def count(self) -> int:
@@ -28,12 +35,26 @@ class Histogram(msgspec.Struct):
 
 
 class Times(msgspec.Struct):
-    """Times of answers. `queue`: until the first step; `first_token`: TTFT; `token`: of each after the first."""
+    """Seconds of answers. `queue`: until the first step; `first_token`: TTFT; `token`: of each after the first."""
 
     queue: Histogram = msgspec.field(default_factory=Histogram)
     first_token: Histogram = msgspec.field(default_factory=Histogram)
     token: Histogram = msgspec.field(default_factory=Histogram)
+    prefill: Histogram = msgspec.field(default_factory=Histogram)  # from the first step to the first token
+    decode: Histogram = msgspec.field(default_factory=Histogram)  # from that to the end
     answer: Histogram = msgspec.field(default_factory=Histogram)  # end to end
+
+
+def _of_tokens() -> Histogram:
+    return Histogram(TOKEN_BUCKETS)
+
+
+class Sizes(msgspec.Struct):
+    """Tokens of answers that ended: of the prompt, of the answer, and that were allowed."""
+
+    prompt: Histogram = msgspec.field(default_factory=_of_tokens)
+    generated: Histogram = msgspec.field(default_factory=_of_tokens)
+    allowed: Histogram = msgspec.field(default_factory=_of_tokens)
 
 
 class ServingStatus(msgspec.Struct, frozen=True):
@@ -55,4 +76,5 @@ class ServingStatus(msgspec.Struct, frozen=True):
     finished: dict[str, int]  # answers by how they ended: "stop", "length", "cancelled", "error"
     refused: int
     times: Times
+    sizes: Sizes
     work: Work

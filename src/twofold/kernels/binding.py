@@ -174,6 +174,7 @@ class Functions:
         self.exponential = _typed(lib.tf_exponential, None, c_void_p, c_void_p, c_int64, c_void_p)
         self.log_partition = _typed(lib.tf_log_partition, c_double, c_void_p, c_void_p, c_int64, c_float, c_void_p)
         self.choose = _typed(lib.tf_choose, c_int64, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
+        self.mask = _typed(lib.tf_mask, None, c_void_p, c_void_p, c_int64, c_void_p, c_void_p)
         self.top = _typed(lib.tf_top, None, c_void_p, c_void_p, c_int64, c_int64, c_void_p)
 
     def levels(self) -> list[str]:

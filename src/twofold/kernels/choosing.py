@@ -12,6 +12,7 @@ import numpy.typing as npt
 from twofold.kernels.arithmetic import F32
 from twofold.kernels.binding import ChoiceStruct, Functions
 
+U32 = npt.NDArray[np.uint32]
 PANEL = 16  # the kernels write whole panels
 
 
@@ -33,6 +34,11 @@ class Choosing:
             self._level, ctypes.addressof(choice), _address(logits), _address(weights), _address(ids)
         )
         return None if found < 0 else found
+
+    def mask(self, logits: F32, allowed: U32, left: F32) -> F32:
+        """What `engine.sampling.masked` gives for f32[V] and the bits uint32[ceil(V / 32)], in `left` f32[V]."""
+        self._functions.mask(self._level, _address(logits), len(logits), _address(allowed), _address(left))
+        return left
 
     def log_partition(self, logits: F32, most: float) -> float:
         """`arithmetic.log_partition` of f32[V], whose largest is `most`."""
@@ -58,6 +64,6 @@ def _room(width: int) -> F32:
     return np.empty(width + PANEL, np.float32)
 
 
-def _address(array: npt.NDArray[np.float32] | npt.NDArray[np.int32]) -> int:
+def _address(array: npt.NDArray[np.float32] | npt.NDArray[np.int32] | U32) -> int:
     address: int = array.__array_interface__["data"][0]
     return address

@@ -12,6 +12,7 @@ from twofold.server.anthropic_answers import Answer, MessageWriting, State
 from twofold.server.anthropic_turns import (
     TOOL_RULES,
     AnyChoice,
+    CacheControl,
     Choice,
     NoChoice,
     OnlyTextBlock,
@@ -53,6 +54,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Tools | None, Meta(description="Functions that the model may call, if its template knows any.")
     ] = None
     tool_choice: Choice = None
+    cache_control: Annotated[CacheControl | None, Meta(description="Accepted; prefixes are shared without it.")] = None
 
     def toolbox(self, call: Call) -> Toolbox:
         """The tools; Refusal 400 if the model knows none."""
@@ -93,14 +95,21 @@ class Ask(Conversation, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 COUNT_FIXED = (
+    Fixed("speed", ("standard",), "there is one speed"),
     Fixed("mcp_servers", ([],), "nothing is fetched"),
     Fixed("context_management", (), "nothing is stored here"),
+    Fixed("compaction", (), "nothing is summarised; send what is to be read"),
+    Fixed("billing_policy", (), "nothing is billed"),
     Fixed("output_config", (), "answers are text"),
     Fixed("output_format", (), "answers are text"),
 )
 ASK_FIXED = (
     *COUNT_FIXED,
     Fixed("container", (), "nothing is run"),
+    Fixed("diagnostics", (), "nothing is stored here"),
+    Fixed("thread", (), "nothing is stored here; send the whole conversation"),
+    Fixed("fallbacks", (), "one model is served"),
+    Fixed("fallback_credit_token", (), "nothing is billed"),
     Fixed("inference_geo", (), "it is where it is"),
 )
 

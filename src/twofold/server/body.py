@@ -7,7 +7,7 @@ parameter that was not given.
 import asyncio
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -21,6 +21,8 @@ DEPTH = 64  # of lists and objects in one another
 
 _PLACE = re.compile(r"`\$\.([^`]+)`")  # as msgspec writes where something is wrong
 Form = TypeVar("Form", bound=msgspec.Struct)
+Implied = Mapping[str, Mapping[str, str]]  # parameter → what an object in its list says if it does not say it
+NONE: Implied = {}
 
 
 def _number(text: str) -> float:
@@ -65,7 +67,7 @@ async def read(request: Request, patience: Seconds, most: int = BODY_BYTES) -> b
     return bytes(body)
 
 
-def parsed(raw: bytes, form: type[Form], fixed: Sequence[Fixed] = ()) -> Form:
+def parsed(raw: bytes, form: type[Form], fixed: Sequence[Fixed] = (), implied: Implied = NONE) -> Form:
     """`raw` as `form`; Refusal 400 naming the parameter that is unknown, refused, or of another type or range."""
     values = _object(raw)
     by_name = {row.name: row for row in fixed}
@@ -77,6 +79,8 @@ def parsed(raw: bytes, form: type[Form], fixed: Sequence[Fixed] = ()) -> Form:
     for name in given.keys() & by_name.keys():
         _check_fixed(by_name[name], given[name])
     rest = {name: value for name, value in given.items() if name not in by_name}
+    for name in given.keys() & implied.keys():
+        rest[name] = _completed(rest[name], implied[name])
     try:
         return msgspec.convert(rest, form)
     except msgspec.ValidationError as error:
@@ -84,6 +88,11 @@ def parsed(raw: bytes, form: type[Form], fixed: Sequence[Fixed] = ()) -> Form:
         place = _PLACE.search(where)
         param = place[1] if place else None
         raise Refusal(400, f"{param or 'the body'}: {what}", param=param, code="invalid_value") from None
+
+
+def _completed(value: Any, implied: Mapping[str, str]) -> Any:
+    """The same list, with what its objects do not say."""
+    return [{**implied, **one} if isinstance(one, dict) else one for one in value] if isinstance(value, list) else value
 
 
 def _check_fixed(row: Fixed, value: object) -> None:

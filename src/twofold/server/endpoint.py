@@ -1,8 +1,9 @@
 """What every protocol's endpoints have in common: a body of a form comes in, a call is answered."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -11,11 +12,11 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from twofold.engine.prompt import check_text
-from twofold.engine.request import Request
+from twofold.engine.request import Piece, Request
 from twofold.engine.whole import Whole, whole
 from twofold.errors import RequestError, TwofoldError
 from twofold.model.tokenizer import Tokenizer
-from twofold.server.body import Fixed, Form, parsed, read
+from twofold.server.body import Fixed, Form, Implied, parsed, read
 from twofold.server.offer import Offer
 from twofold.server.record import Record
 from twofold.server.refusal import Refusal, refusal_of
@@ -51,11 +52,12 @@ class Call:
     async def submit(self, requests: Sequence[Request]) -> list[Answering]:
         """Begin the answers; if one cannot be had, none is.
 
-        A constraint takes its time to prepare: that is done in a thread, and others are answered meanwhile.
+        To prepare a constraint takes up to seconds, so that is done in a thread, few at a time, as others go on.
         """
-        if any(request.constraint for request in requests):
-            return await asyncio.get_running_loop().run_in_executor(self.offer.preparing, self._submit, requests)
-        return self._submit(requests)
+        if all(request.constraint is None for request in requests):
+            return self._submit(requests)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.offer.preparing, self._submit, requests)
 
     def _submit(self, requests: Sequence[Request]) -> list[Answering]:
         answers: list[Answering] = []
@@ -70,9 +72,19 @@ class Call:
 
     async def wholes(self, answers: Sequence[Answering]) -> list[Whole]:
         """The answers, complete. They are computed side by side, so they may be read one after another."""
+        async with self._reading(answers):
+            return [await whole(answer) for answer in answers]
+
+    async def pieces(self, answer: Answering) -> list[Piece]:
+        """All pieces of an answer."""
+        async with self._reading([answer]):
+            return [piece async for piece in answer]
+
+    @contextlib.asynccontextmanager
+    async def _reading(self, answers: Sequence[Answering]) -> AsyncIterator[None]:
         try:
             async with attended(self._receive, answers, self.record):
-                return [await whole(answer) for answer in answers]
+                yield
         except TwofoldError as error:
             raise refusal_of(error) from None
 
@@ -97,12 +109,14 @@ class Endpoint(Generic[Form]):
     fixed: tuple[Fixed, ...] = ()
     streams: bool = False
     rules: Mapping[str, Any] = field(default_factory=dict)  # JSON Schema of what binds several parameters
+    implied: Implied = field(default_factory=dict)
 
     async def handle(self, request: HttpRequest) -> Response:
         """Answer one request; raises Refusal."""
         call = Call(request)
         _ = call.serving  # before a body is waited for that nobody could answer
-        return await self.answer(parsed(await read(request, call.offer.patience), self.takes, self.fixed), call)
+        raw = await read(request, call.offer.patience)
+        return await self.answer(parsed(raw, self.takes, self.fixed, self.implied), call)
 
 
 async def encoded(call: Call, text: str, *, add_bos: bool | None = None) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ class Front:
             return
         headers = Headers(scope=scope)
         record = Record(scope["method"], scope["path"], request_id(headers.get("x-request-id")))
+        record.traceparent = headers.get("traceparent")
         scope.setdefault("state", {})["record"] = record
 
         async def told(message: Message) -> None:

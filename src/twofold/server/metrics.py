@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from starlette.requests import Request
 from starlette.responses import Response
 
-from twofold.engine.serving_status import BUCKETS, Histogram, ServingStatus
+from twofold.engine.serving_status import Histogram, ServingStatus
 from twofold.server.offer import Offer
 
 router = APIRouter()
@@ -61,6 +61,7 @@ class Figures:
             yield from self._now(self._status)
             yield from self._since(self._status)
             yield from self._times(self._status)
+            yield from self._sizes(self._status)
 
     def _now(self, status: ServingStatus) -> Iterator[Metric]:
         yield self._gauge("vllm:num_requests_running", "Answers that are computed.", status.running)
@@ -96,9 +97,18 @@ class Figures:
     def _times(self, status: ServingStatus) -> Iterator[Metric]:
         times = status.times
         yield self._histogram("vllm:time_to_first_token_seconds", "From arrival to the first token.", times.first_token)
-        yield self._histogram("vllm:inter_token_latency_seconds", "Between two tokens.", times.token)
+        for name in ("inter_token_latency", "time_per_output_token"):  # the second is its older name
+            yield self._histogram(f"vllm:{name}_seconds", "Between two tokens.", times.token)
         yield self._histogram("vllm:request_queue_time_seconds", "From arrival to the first step.", times.queue)
+        yield self._histogram("vllm:request_prefill_time_seconds", "From that to the first token.", times.prefill)
+        yield self._histogram("vllm:request_decode_time_seconds", "From that to the end.", times.decode)
         yield self._histogram("vllm:e2e_request_latency_seconds", "From arrival to the end.", times.answer)
+
+    def _sizes(self, status: ServingStatus) -> Iterator[Metric]:
+        sizes = status.sizes
+        yield self._histogram("vllm:request_prompt_tokens", "Tokens of a prompt.", sizes.prompt)
+        yield self._histogram("vllm:request_generation_tokens", "Tokens of an answer.", sizes.generated)
+        yield self._histogram("vllm:request_max_num_generation_tokens", "Tokens that it might have.", sizes.allowed)
 
     def _gauge(self, name: str, meaning: str, value: float) -> Metric:
         family = GaugeMetricFamily(name, meaning, labels=["model_name"])
@@ -112,8 +122,8 @@ class Figures:
 
     def _histogram(self, name: str, meaning: str, histogram: Histogram) -> Metric:
         counts = list(histogram.counts)
-        limits = [*map("{:g}".format, BUCKETS), "+Inf"]
+        limits = [*map("{:g}".format, histogram.limits), "+Inf"]
         buckets = [(limit, float(sum(counts[: place + 1]))) for place, limit in enumerate(limits)]
         family = HistogramMetricFamily(name, meaning, labels=["model_name"])
-        family.add_metric([self._model], buckets, histogram.sum_seconds)
+        family.add_metric([self._model], buckets, histogram.sum)
         return family

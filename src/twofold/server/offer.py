@@ -11,11 +11,7 @@ from twofold.server.sse import PING_SECONDS
 from twofold.units import Seconds
 
 BODY_SECONDS = Seconds(60.0)
-PREPARING = 2  # constraints at once; in threads of their own, so that costly ones keep nobody from being encoded
-
-
-def _preparing() -> Executor:
-    return ThreadPoolExecutor(PREPARING, "constraints")
+PREPARED_AT_ONCE = 2  # constraints; whoever sends hostile ones delays other new ones, and nothing else
 
 
 @dataclass(frozen=True)
@@ -28,7 +24,7 @@ class Offer:
     created: int = field(default_factory=lambda: int(time.time()))  # Unix time
     ping: Seconds = PING_SECONDS  # after which a silent stream is pinged
     patience: Seconds = BODY_SECONDS  # for a body to arrive
-    preparing: Executor = field(default_factory=_preparing)
+    preparing: Executor = field(default_factory=lambda: ThreadPoolExecutor(PREPARED_AT_ONCE, "preparing"))
 
     def check(self, model: str | None) -> None:
         """Refusal 404 for a model that is not served."""

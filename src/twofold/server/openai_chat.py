@@ -17,7 +17,16 @@ from twofold.server.openai_answers import ChatCompletion, ChatWriting, completed
 from twofold.server.parameters import MOST_MESSAGES, SAMPLED_FIXED, Count, Likeliest, Sampled
 from twofold.server.refusal import Refusal
 from twofold.server.spoken import Speech
-from twofold.server.toolbox import WITHOUT_TOOLS, Toolbox, check_calls, toolbox
+from twofold.server.toolbox import (
+    FREE_CHOICES,
+    WITHOUT_TOOLS,
+    Toolbox,
+    check_calls,
+    check_strict,
+    one_form,
+    tool_rules,
+    toolbox,
+)
 from twofold.server.turns import MOST_TOOLS, AssistantTurn, Form, FunctionTool, NamedTool, ToolTurn, Turn
 
 TAKEN = frozenset({"self", "messages", "now", "strftime_now", "tools"})  # names that a template is given otherwise
@@ -28,18 +37,7 @@ Variables = Annotated[
 
 Tools = Annotated[list[FunctionTool], Meta(max_length=MOST_TOOLS, extra_json_schema={WITHOUT_TOOLS: {"enum": [[]]}})]
 Choice = Literal["none", "auto", "required"]
-# JSON Schema: a call that is asked for needs tools; elsewhere no arguments are strict.
-FORCED = {"anyOf": [{"const": "required"}, {"type": "object"}]}
 LENIENT = {"items": {"properties": {"function": {"properties": {"strict": {"enum": [False, None]}}}}}}
-TOOL_RULES = {
-    "anyOf": [
-        {
-            "required": ["tools", "tool_choice"],
-            "properties": {"tools": {"type": "array", "minItems": 1}, "tool_choice": FORCED},
-        },
-        {"properties": {"tools": LENIENT, "tool_choice": {"enum": ["none", "auto", None]}}},
-    ]
-}
 
 
 class Chat(Sampled, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,7 +64,7 @@ class Chat(Sampled, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Choice | NamedTool | None,
         Meta(
             description="`auto`; with `required` or the name of a tool, the answer is calls and nothing else.",
-            extra_json_schema={WITHOUT_TOOLS: {"enum": ["none", "auto", None]}},
+            extra_json_schema={WITHOUT_TOOLS: {"enum": FREE_CHOICES}},
         ),
     ] = None
     chat_template_kwargs: Annotated[Variables | None, Meta(description="Variables for the model's chat template.")] = (
@@ -75,9 +73,7 @@ class Chat(Sampled, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """ValueError for what a tool cannot promise."""
-        strict = any(tool.function.strict for tool in self.tools or ())
-        if strict and not (self.tool_choice == "required" or isinstance(self.tool_choice, NamedTool)):
-            raise ValueError("tools: strict arguments can be had with tool_choice `required` or a named tool alone")
+        check_strict([tool.function.strict for tool in self.tools or ()], self.tool_choice)
 
     @property
     def most(self) -> int | None:
@@ -120,7 +116,7 @@ async def chat(body: Chat, call: Call) -> Response:
                 sampling=sampling,
                 limits=limits,
                 logprobs=body.told,
-                constraint=_constraint(body, tools),
+                constraint=one_form(_form(body), tools, "response_format"),
                 owner=call.record.owner,
                 priority=body.priority,
             )
@@ -147,11 +143,8 @@ def _toolbox(body: Chat, call: Call) -> Toolbox:
     return toolbox(call.tokenizer, tools, body.tool_choice or "auto")
 
 
-def _constraint(body: Chat, tools: Toolbox) -> Constraint | None:
-    form = None if body.response_format is None else body.response_format.constraint()
-    if form is not None and tools.constraint is not None:
-        raise Refusal(400, "an answer cannot be calls and of another form; leave one out", param="response_format")
-    return form or tools.constraint
+def _form(body: Chat) -> Constraint | None:
+    return None if body.response_format is None else body.response_format.constraint()
 
 
 class Prompt(NamedTuple):
@@ -181,4 +174,6 @@ async def conversation(call: Call, messages: Sequence[Message], variables: Mappi
     return Prompt(await encoded(call, text, add_bos=False), opened(text))
 
 
-ENDPOINT = Endpoint("/v1/chat/completions", Chat, ChatCompletion, chat, CHAT_FIXED, streams=True, rules=TOOL_RULES)
+ENDPOINT = Endpoint(
+    "/v1/chat/completions", Chat, ChatCompletion, chat, CHAT_FIXED, streams=True, rules=tool_rules(LENIENT)
+)

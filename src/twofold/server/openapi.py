@@ -3,7 +3,7 @@
 Source: OpenAPI Specification 3.1.0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from twofold import __version__
 from twofold.model.tokenizer import Tokenizer
 from twofold.server.about import Model, ModelList
-from twofold.server.body import Fixed
+from twofold.server.body import Fixed, Implied
 from twofold.server.endpoint import JSON, Endpoint
 from twofold.server.memories import PATH as MEMORIES
 from twofold.server.memories import Memories
@@ -38,6 +38,7 @@ def document(
     refs, components = msgspec.json.schema_components([*forms, Memories, Model, ModelList], ref_template=REF)
     for endpoint, ref in zip(endpoints, refs[::2], strict=False):
         form = components[_name(ref)]
+        _imply(form, endpoint.implied, components)
         form["properties"]["model"] = {"enum": [*names], "description": "The served model's name."}
         components[_name(ref)] = {**_form(form, endpoint.fixed), **endpoint.rules}
     components["Error"] = {"type": "object", "properties": {"error": {"type": "object"}}, "required": ["error"]}
@@ -105,6 +106,26 @@ def _form(schema: Schema, fixed: Sequence[Fixed]) -> Schema:
     optional = {**schema["properties"], **rows}.items()
     properties = {name: one if name in schema["required"] else _nullable(one) for name, one in optional}
     return {**schema, "properties": properties}
+
+
+def _imply(form: Schema, implied: Implied, components: Schema) -> None:
+    """What an object in a list says if it does not say it is not required of that object."""
+    for name, said in implied.items():
+        for field, value in said.items():
+            for one in (components[ref] for ref in _refs(form["properties"][name])):
+                if one["properties"].get(field) == {"enum": [value]}:
+                    one["required"] = [other for other in one["required"] if other != field]
+
+
+def _refs(schema: Any) -> Iterator[str]:
+    """The names of the components in a schema, those inside of components left out."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            yield _name(schema)
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for one in schema:
+            yield from _refs(one)
 
 
 def _nullable(schema: Schema) -> Schema:

@@ -20,18 +20,31 @@ class Record:
         self.owner = ""
         self.status = 0
         self.gone = False
-        self.usage = Usage()
-        self._clock, self._start = clock, clock()
+        self.usage = Usage()  # of all answers together
+        self.answers: list[Usage] = []
+        self.traceparent: str | None = None  # of the client's trace, as W3C Trace Context writes it
+        self._clock, self.started = clock, clock()
+        self._wall_ns = time.time_ns()  # at `started`
         self._first: float | None = None
 
     def first_piece(self) -> None:
         """A piece of the answer is there; the first counts."""
         if self._first is None:
-            self._first = self._clock() - self._start
+            self._first = self._clock() - self.started
+
+    @property
+    def ended(self) -> float:
+        """Now, by its clock."""
+        return self._clock()
+
+    def wall_ns(self, moment: float) -> int:
+        """The Unix time, in nanoseconds, of a moment of its clock."""
+        return self._wall_ns + round(1e9 * (moment - self.started))
 
     def add(self, usages: Iterable[Usage]) -> None:
         """What answers took."""
         for usage in usages:
+            self.answers.append(usage)
             self.usage.prompt_tokens += usage.prompt_tokens
             self.usage.cached_tokens += usage.cached_tokens
             self.usage.generated_tokens += usage.generated_tokens
@@ -43,7 +56,7 @@ class Record:
             "method": self.method,
             "route": self.route,
             "status": GONE if self.gone else self.status,
-            "seconds": round(self._clock() - self._start, 4),
+            "seconds": round(self._clock() - self.started, 4),
         }
         if self.owner:
             fields["owner"] = self.owner

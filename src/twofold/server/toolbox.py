@@ -1,6 +1,6 @@
 """Tools that a request offers to the model, whichever protocol it came by."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from twofold.model.tool_calls import ToolCallReader, ToolFormat, format_of
 from twofold.server.refusal import Refusal
 
 WITHOUT_TOOLS = "x-without-tools"  # in a JSON Schema: what stands in its place for a model that knows no tools
+FREE_CHOICES = ["none", "auto", None]  # of OpenAI's clients: no call is asked for
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -54,10 +55,31 @@ def known_form(tokenizer: Tokenizer) -> ToolFormat | None:
         return None
 
 
-def check_calls(tokenizer: Tokenizer) -> None:
-    """Refusal 400 for a model that knows no tools, and so cannot read of calls."""
+def check_calls(tokenizer: Tokenizer, param: str = "messages") -> None:
+    """Refusal 400 that names `param` for a model that knows no tools, and so cannot read of calls."""
     if known_form(tokenizer) is None:
-        raise Refusal(400, "this model's chat template knows no tools; send none", param="messages")
+        raise Refusal(400, "this model's chat template knows no tools; send none", param=param)
+
+
+def check_strict(strict: Sequence[bool | None], choice: object) -> None:
+    """ValueError if one of OpenAI's tools is strict, and no call is asked for that could be held to its schema."""
+    if any(strict) and choice in FREE_CHOICES:
+        raise ValueError("tools: strict arguments can be had with tool_choice `required` or a named tool alone")
+
+
+def tool_rules(lenient: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON Schema of the same, and that a call needs tools to be asked for; `lenient`: of tools that are not strict."""
+    forced = {"anyOf": [{"const": "required"}, {"type": "object"}]}
+    asked = {"tools": {"type": "array", "minItems": 1}, "tool_choice": forced}
+    free = {"tools": lenient, "tool_choice": {"enum": FREE_CHOICES}}
+    return {"anyOf": [{"required": ["tools", "tool_choice"], "properties": asked}, {"properties": free}]}
+
+
+def one_form(form: Constraint | None, tools: Toolbox, param: str) -> Constraint | None:
+    """What the answer must be: of the form that `param` asked for, or calls; Refusal 400 for both."""
+    if form is not None and tools.constraint is not None:
+        raise Refusal(400, "an answer cannot be calls and of another form; leave one out", param=param)
+    return form or tools.constraint
 
 
 def toolbox(tokenizer: Tokenizer, tools: Sequence[Tool], choice: str, *, only: str | None = None) -> Toolbox:
