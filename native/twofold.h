@@ -76,6 +76,15 @@ struct attend_call {
 };
 enum { PAGE = 64, BLOCK = 16, MAX_HEAD_DIM = 256 };
 
+/* How rows of one session share readings of its KV cache, at a level that sums `group` queries side by side: a group's
+ * rows, and how many groups the queries of one row (or of as many as fit a group) and one KV head make. */
+enum { TOGETHER = 4 }; /* groups that share one widening of a chunk */
+static inline int64_t group_rows(int64_t group, const struct attention *a) {
+  const int64_t share = a->heads / a->kv_heads;
+  return share < group ? group / share : 1;
+}
+static inline int64_t group_count(int64_t group, int64_t share) { return share < group ? 1 : (share + group - 1) / group; }
+
 /* the first chunk of which a row sees a place */
 static inline int64_t first_chunk(const struct attention *a, const struct attend_call *rows, int64_t row) {
   const int64_t unseen = a->window ? rows->position[row] + 1 - a->window : 0;
@@ -86,8 +95,7 @@ static inline int64_t first_chunk(const struct attention *a, const struct attend
  * value[head_dim] at RECORD }. A sum of 0: it has seen nothing. Records of a tile: [KV head][row][head of the group]. */
 enum { RECORD = 16 };
 /* Units `from` .. `to` - 1 of a tile: unit u is KV head u % kv_heads of chunk `chunk` + u / kv_heads, which is the order
- * in memory. Their records are merged into `state` (which has room for one KV head's more and for the tile's queries), or,
- * if `kept` is set, each unit's are left there one after the other, to be merged later in the same order. */
+ * in memory. Their records are merged into `state` (behind which is room to work in, tile_floats), or, if `kept` is set, each unit's are left there one after the other, to be merged later in the same order. */
 struct run {
   struct tile rows;
   int64_t chunk, from, to;
