@@ -123,8 +123,9 @@ struct level {
   void (*add)(const float *a, const float *b, int64_t width, float *y);
   void (*widen)(const uint16_t *x, int64_t width, float *y);
   void (*narrow)(const float *x, int64_t width, uint16_t *y);
-  /* y[row][column] = x · w for `count` rows, columns of units from .. last - 1; x is float rows or activations by format */
-  void (*linear)(const struct matrix *w, int64_t from, int64_t last, const float *x, struct activations xq, int fine, int64_t count, float *y);
+  /* x · w for `count` rows and columns of units from .. last - 1, into rows of y that begin with column from · UNIT and are
+   * `pitch` floats apart; x is float rows or activations by format */
+  void (*linear)(const struct matrix *w, int64_t from, int64_t last, const float *x, struct activations xq, int fine, int64_t count, float *y, int64_t pitch);
   void (*rotate_append)(const struct attention *a, const struct attend_call *c, int64_t row);
   void (*attend)(const struct attention *a, const struct attend_call *c, const struct run *run);
   /* merges what was kept into the state and writes `attended`, for records from .. to - 1 of the tile */
@@ -159,7 +160,9 @@ struct value {
   int64_t width;       /* elements a row */
   char *scratch;       /* f32 [rows][width], or int8 tiles */
   struct scale *scale; /* of int8 tiles */
+  int64_t part_bytes;  /* of scratch that passes, f32 [thread][rows][PART * UNIT]: from one thread's to the next; else 0 */
 };
+enum { PART = 4 }; /* units of columns that go through neighbouring steps together */
 struct step {
   int32_t kind, waits;
   const struct value *a, *b, *out;
