@@ -15,6 +15,11 @@
 enum { LINE = 32 /* halves of a cache line */ };
 #define SIDE_BY_SIDE(group) ((group) * 2 <= GROUP ? 4 : 2)
 
+/* LANES of a chunk's keys or values: as they lie in memory, or `wide`, as widen_chunk left them */
+INLINE f32v load_part(const int wide, const void *chunk, int64_t at) {
+  return wide ? load((const float *)chunk + at) : load_half((const uint16_t *)chunk + at);
+}
+
 /* where K of one block of 16 positions lies; its V follows it */
 INLINE uint16_t *block_of(const struct attention *a, const struct attend_call *c, int64_t row, int64_t kv_head, int64_t position) {
   const int64_t block = position % PAGE / BLOCK;
@@ -23,25 +28,23 @@ INLINE uint16_t *block_of(const struct attention *a, const struct attend_call *c
 }
 
 /* y = x turned: every element times its cosine plus its partner times its signed sine; elements past the rotary
- * dimensions as they are. Lanes are dimensions. */
-INLINE void rotate(const struct attention *a, const uint16_t *x, const float *cosine, const float *sine, float *y) {
+ * dimensions as they are; then all times `scale`. Lanes are dimensions. */
+INLINE void rotate(const struct attention *a, const uint16_t *x, const float *cosine, const float *sine, float scale, float *y) {
   const int64_t n = a->dimensions, vectors = n / LANES * LANES;
   uint16_t partner[MAX_HEAD_DIM];
-  if (a->interleaved) {
-    for (int64_t i = 0; i < n; i += 2) {
-      uint32_t pair;
-      memcpy(&pair, x + i, 4);
-      pair = pair << 16 | pair >> 16;
-      memcpy(partner + i, &pair, 4);
-    }
-  } else {
+  if (!a->interleaved) {
     memcpy(partner, x + n / 2, (size_t)n);
     memcpy(partner + n / 2, x, (size_t)n);
   }
-  for (int64_t d = 0; d < vectors; d += LANES)
-    store(y + d, load_half(x + d) * load(cosine + d) + load_half(partner + d) * load(sine + d));
-  for (int64_t d = vectors; d < n; d++) y[d] = half_to_float(x[d]) * cosine[d] + half_to_float(partner[d]) * sine[d];
-  for (int64_t d = n; d < a->head_dim; d++) y[d] = half_to_float(x[d]);
+  for (int64_t d = 0; d < vectors; d += LANES) {
+    const f32v own = load_half(x + d), other = a->interleaved ? SWAP(own, 1) : load_half(partner + d);
+    store(y + d, (own * load(cosine + d) + other * load(sine + d)) * splat(scale));
+  }
+  for (int64_t d = vectors; d < n; d++) {
+    const float other = half_to_float(a->interleaved ? x[d ^ 1] : partner[d]);
+    y[d] = (half_to_float(x[d]) * cosine[d] + other * sine[d]) * scale;
+  }
+  for (int64_t d = n; d < a->head_dim; d++) y[d] = half_to_float(x[d]) * scale;
 }
 
 static void rotate_append(const struct attention *a, const struct attend_call *c, int64_t row) {
@@ -49,13 +52,12 @@ static void rotate_append(const struct attention *a, const struct attend_call *c
   const float *cosine = c->cosine + row * a->dimensions, *sine = c->sine + row * a->dimensions;
   for (int64_t h = 0; h < a->heads; h++) {
     float *q = c->rotated + ((h / share * c->count + row) * share + h % share) * dim;
-    rotate(a, c->q + (row * a->heads + h) * dim, cosine, sine, q);
-    for (int64_t d = 0; d < dim; d += LANES) store(q + d, load(q + d) * splat(a->scale));
+    rotate(a, c->q + (row * a->heads + h) * dim, cosine, sine, a->scale, q);
   }
   for (int64_t h = 0; h < a->kv_heads; h++) {
     uint16_t *keys = block_of(a, c, row, h, position), *values = keys + BLOCK * dim, narrowed[MAX_HEAD_DIM];
     float turned[MAX_HEAD_DIM];
-    rotate(a, c->k + (row * a->kv_heads + h) * dim, cosine, sine, turned);
+    rotate(a, c->k + (row * a->kv_heads + h) * dim, cosine, sine, 1.0f, turned);
     for (int64_t d = 0; d < dim; d += LANES) store_half(narrowed + d, load(turned + d));
     for (int64_t d = 0; d < dim; d++) keys[d * BLOCK + t] = narrowed[d];
     memcpy(values + t * dim, c->v + (row * a->kv_heads + h) * dim, 2 * (size_t)dim);
@@ -69,9 +71,16 @@ INLINE struct seen seen_of(const struct attention *a, int64_t position, int64_t 
   return (struct seen){from > 0 ? from : 0, to < PAGE ? to : PAGE};
 }
 
+/* a chunk of one KV head in f32, so that it is widened once for groups of queries one after the other */
+static void widen_chunk(const uint16_t *chunk, int64_t halves, float *wide) {
+  for (int64_t i = 0; i < halves; i += LINE)
+    UNROLL for (int u = 0; u < LINE; u += LANES) store(wide + i + u, load_half(chunk + i + u));
+}
+
 /* scores of `beside` blocks from `block` on: s[i][position]. What is read next may lie in another page, where the
- * hardware does not look: the next unit's keys are prefetched while keys are read, and its values while values are. */
-INLINE void score_part(const int group, const int beside, int64_t dim, int64_t block, const float *q, const uint16_t *chunk,
+ * hardware does not look: the next unit's keys are prefetched while keys are read, and its values while values are (but
+ * not for a chunk that was widened, which several groups read). */
+INLINE void score_part(const int group, const int beside, const int wide, int64_t dim, int64_t block, const float *q, const void *chunk,
                        const uint16_t *next, float (*s)[PAGE]) {
   const int64_t size = 2 * BLOCK * dim;
   for (int v = 0; v < NV; v++) {
@@ -79,9 +88,9 @@ INLINE void score_part(const int group, const int beside, int64_t dim, int64_t b
     UNROLL for (int i = 0; i < group; i++) UNROLL for (int u = 0; u < beside; u++) sum[i][u] = (f32v){0};
     for (int64_t d = 0; d < dim; d++) {
       f32v k[4];
-      if (v == 0)
+      if (!wide && v == 0)
         UNROLL for (int u = 0; u < beside; u++) __builtin_prefetch(next + (block + u) * size + d * BLOCK);
-      UNROLL for (int u = 0; u < beside; u++) k[u] = load_half(chunk + (block + u) * size + d * BLOCK + LANES * v);
+      UNROLL for (int u = 0; u < beside; u++) k[u] = load_part(wide, chunk, (block + u) * size + d * BLOCK + LANES * v);
       UNROLL for (int i = 0; i < group; i++)
         UNROLL for (int u = 0; u < beside; u++) sum[i][u] = sum[i][u] + splat(q[d * GROUP + i]) * k[u];
     }
@@ -90,59 +99,72 @@ INLINE void score_part(const int group, const int beside, int64_t dim, int64_t b
   }
 }
 
-/* scores of one chunk; places that are not seen are -infinity */
-INLINE void score(const int group, const struct attention *a, const float *q, const uint16_t *chunk, const uint16_t *next,
-                  struct seen seen, float (*s)[PAGE]) {
-  const int beside = SIDE_BY_SIDE(group);
-  const int64_t dim = a->head_dim, first = seen.from / BLOCK, end = (seen.to + BLOCK - 1) / BLOCK;
-  int64_t b = first;
-  for (; b + beside <= end; b += beside) score_part(group, beside, dim, b, q, chunk, next, s);
-  for (; b < end; b++) score_part(group, 1, dim, b, q, chunk, next, s);
-  for (int i = 0; i < group; i++) {
-    if (a->soft_cap > 0)
-      for (int64_t t = first * BLOCK; t < seen.to; t += LANES)
-        store(&s[i][t], splat(a->soft_cap) * tanh_of(load(&s[i][t]) / splat(a->soft_cap)));
-    for (int64_t t = first * BLOCK; t < seen.from; t++) s[i][t] = -__builtin_inff();
-    for (int64_t t = seen.to; t < end * BLOCK; t++) s[i][t] = -__builtin_inff();
-  }
+/* What the queries of a group see of a chunk: places from .. to - 1 those of the first row, and those of each row after
+ * it one more, to the end of the chunk. */
+struct group_view { int64_t from, to, share; };
+INLINE int64_t end_of(const struct group_view *seen, int64_t i) {
+  const int64_t to = seen->to + i / seen->share;
+  return to < PAGE ? to : PAGE;
 }
 
-/* one chunk's maximum and sum for each query; s becomes exp(s - maximum), where a block has places that are seen */
-INLINE void chunk_softmax(const int group, struct seen seen, float (*s)[PAGE], float *record, int64_t width) {
-  const int64_t from = seen.from / BLOCK * BLOCK, to = (seen.to + BLOCK - 1) / BLOCK * BLOCK;
-  float top[GROUP];
+/* scores of one chunk; places that are not seen are -infinity */
+INLINE void score(const int group, const int wide, const struct attention *a, const float *q, const void *chunk,
+                  const uint16_t *next, const struct group_view *seen, float (*s)[PAGE]) {
+  const int beside = SIDE_BY_SIDE(group);
+  const int64_t dim = a->head_dim, first = seen->from / BLOCK, end = (end_of(seen, group - 1) + BLOCK - 1) / BLOCK;
+  int64_t b = first;
+  for (; b + beside <= end; b += beside) score_part(group, beside, wide, dim, b, q, chunk, next, s);
+  for (; b < end; b++) score_part(group, 1, wide, dim, b, q, chunk, next, s);
+  if (a->soft_cap > 0)
+    for (int i = 0; i < group; i++)
+      for (int64_t t = first * BLOCK; t < end * BLOCK; t += LANES)
+        store(&s[i][t], splat(a->soft_cap) * tanh_of(load(&s[i][t]) / splat(a->soft_cap)));
+  if (seen->from > 0 || seen->to < PAGE)
+    for (int i = 0; i < group; i++) {
+      for (int64_t t = 0; t < seen->from; t++) s[i][t] = -__builtin_inff();
+      for (int64_t t = end_of(seen, i); t < PAGE; t++) s[i][t] = -__builtin_inff();
+    }
+}
+
+/* One chunk's maximum and sum for each query; s becomes exp(s - maximum). All maxima, then all weights, then all sums:
+ * what runs across lanes is a chain of waits, and chains of several queries go on side by side. */
+INLINE void chunk_softmax(const int group, float (*s)[PAGE], float *record, int64_t width) {
+  f32v top[GROUP];
   UNROLL for (int i = 0; i < group; i++) {
-    f32v most = load(s[i] + from);
-    for (int64_t t = from + LANES; t < to; t += LANES) most = max_of(load(s[i] + t), most);
-    top[i] = top_lane(most);
+    top[i] = load(s[i]);
+    UNROLL for (int t = LANES; t < PAGE; t += LANES) top[i] = max_of(load(s[i] + t), top[i]);
   }
-  for (int i = 0; i < group; i++) {
+  UNROLL for (int i = 0; i < group; i++) { ACROSS(top[i], max_of); record[i * width] = top[i][0]; }
+  for (int i = 0; i < group; i++)
+    UNROLL for (int v = 0; v < NV; v++) {
+      f32v p[PAGE / BLOCK];
+      UNROLL for (int b = 0; b < PAGE / BLOCK; b++) p[b] = load(s[i] + BLOCK * b + LANES * v) - splat(record[i * width]);
+      exp_of_each(PAGE / BLOCK, p);
+      UNROLL for (int b = 0; b < PAGE / BLOCK; b++) store(s[i] + BLOCK * b + LANES * v, p[b]);
+    }
+  UNROLL for (int i = 0; i < group; i++) {
     f32v lanes[NV];
-    for (int v = 0; v < NV; v++) lanes[v] = (f32v){0};
-    for (int64_t t = from; t < to; t += BLOCK)
-      UNROLL for (int v = 0; v < NV; v++) {
-        const f32v p = exp_of(load(s[i] + t + LANES * v) - splat(top[i]));
-        store(s[i] + t + LANES * v, p);
-        lanes[v] = lanes[v] + p;
-      }
-    record[i * width] = top[i];
+    UNROLL for (int v = 0; v < NV; v++) {
+      lanes[v] = load(s[i] + LANES * v); /* no weight is -0: as if it had been added to 0 */
+      UNROLL for (int b = 1; b < PAGE / BLOCK; b++) lanes[v] = lanes[v] + load(s[i] + BLOCK * b + LANES * v);
+    }
     record[i * width + 1] = tree_sum(lanes);
   }
 }
 
-/* the values of one chunk, weighted; `beside` vectors of dimensions from d on, into the records of `group` queries */
-INLINE void mix_part(const int group, const int beside, int64_t dim, int64_t d, float (*s)[PAGE], const uint16_t *chunk,
-                     const uint16_t *next, struct seen seen, float *record) {
+/* the values of one chunk, weighted; `beside` vectors of dimensions from d on, into the records of `group` queries: what
+ * all of them see */
+INLINE void mix_part(const int group, const int beside, const int wide, int64_t dim, int64_t d, float (*s)[PAGE], const void *chunk,
+                     const uint16_t *next, const struct group_view *seen, float *record) {
   f32v value[GROUP][4];
   UNROLL for (int i = 0; i < group; i++) UNROLL for (int u = 0; u < beside; u++) value[i][u] = (f32v){0};
-  for (int64_t from = seen.from, to; from < seen.to; from = to) { /* a block's part */
-    const int64_t at = (from / BLOCK * 2 + 1) * BLOCK * dim + from % BLOCK * dim + d;
-    const uint16_t *row = chunk + at, *ahead = next + at;
-    to = (from / BLOCK + 1) * BLOCK < seen.to ? (from / BLOCK + 1) * BLOCK : seen.to;
-    for (int64_t t = from; t < to; t++, row += dim, ahead += dim) {
+  for (int64_t from = seen->from, to; from < seen->to; from = to) { /* a block's part */
+    int64_t at = (from / BLOCK * 2 + 1) * BLOCK * dim + from % BLOCK * dim + d;
+    to = (from / BLOCK + 1) * BLOCK < seen->to ? (from / BLOCK + 1) * BLOCK : seen->to;
+    for (int64_t t = from; t < to; t++, at += dim) {
       f32v x[4];
-      UNROLL for (int u = 0; u < beside; u += LINE / LANES) __builtin_prefetch(ahead + LANES * u);
-      UNROLL for (int u = 0; u < beside; u++) x[u] = load_half(row + LANES * u);
+      if (!wide) UNROLL for (int u = 0; u < beside; u += LINE / LANES) __builtin_prefetch(next + at + LANES * u);
+      UNROLL for (int u = 0; u < beside; u++) x[u] = load_part(wide, chunk, at + LANES * u);
       UNROLL for (int i = 0; i < group; i++)
         UNROLL for (int u = 0; u < beside; u++) value[i][u] = value[i][u] + splat(s[i][t]) * x[u];
     }
@@ -151,26 +173,42 @@ INLINE void mix_part(const int group, const int beside, int64_t dim, int64_t d, 
     UNROLL for (int u = 0; u < beside; u++) store(record + i * (RECORD + dim) + RECORD + d + LANES * u, value[i][u]);
 }
 
+/* the places at the end that only the later rows see */
+INLINE void mix_rest(const int group, const int wide, int64_t dim, float (*s)[PAGE], const void *chunk,
+                     const struct group_view *seen, float *record) {
+  for (int i = 0; i < group; i++)
+    for (int64_t t = seen->to; t < end_of(seen, i); t++) {
+      const int64_t at = (t / BLOCK * 2 + 1) * BLOCK * dim + t % BLOCK * dim;
+      float *value = record + i * (RECORD + dim) + RECORD;
+      for (int64_t d = 0; d < dim; d += LANES) store(value + d, load(value + d) + splat(s[i][t]) * load_part(wide, chunk, at + d));
+    }
+}
+
 /* one chunk for `group` queries of one KV head: their records */
-INLINE void attend_chunk(const int group, const struct attention *a, const float *q, const uint16_t *chunk,
-                         const uint16_t *next, struct seen seen, float *record) {
+INLINE void attend_chunk(const int group, const int wide, const struct attention *a, const float *q, const void *chunk,
+                         const uint16_t *next, struct group_view seen, float *record) {
   const int beside = SIDE_BY_SIDE(group);
   const int64_t dim = a->head_dim;
   float s[GROUP][PAGE];
-  score(group, a, q, chunk, next, seen, s);
-  chunk_softmax(group, seen, s, record, RECORD + dim);
+  score(group, wide, a, q, chunk, next, &seen, s);
+  chunk_softmax(group, s, record, RECORD + dim);
   int64_t d = 0;
-  for (; d + beside * LANES <= dim; d += beside * LANES) mix_part(group, beside, dim, d, s, chunk, next, seen, record);
-  for (; d < dim; d += LANES) mix_part(group, 1, dim, d, s, chunk, next, seen, record);
+  for (; d + beside * LANES <= dim; d += beside * LANES) mix_part(group, beside, wide, dim, d, s, chunk, next, &seen, record);
+  for (; d < dim; d += LANES) mix_part(group, 1, wide, dim, d, s, chunk, next, &seen, record);
+  mix_rest(group, wide, dim, s, chunk, &seen, record);
 }
-typedef void chunk_function(const struct attention *, const float *, const uint16_t *, const uint16_t *, struct seen, float *);
+typedef void chunk_function(const struct attention *, const float *, const void *, const uint16_t *, struct group_view, float *);
 #define CHUNK_SIZED(name, n)                                                                                           \
-  NOINLINE void name##_##n(const struct attention *a, const float *q, const uint16_t *chunk, const uint16_t *next,      \
-                           struct seen seen, float *record) {                                                          \
-    attend_chunk(n, a, q, chunk, next, seen, record);                                                                  \
+  NOINLINE void name##_##n(const struct attention *a, const float *q, const void *chunk, const uint16_t *next,          \
+                           struct group_view seen, float *record) {                                                    \
+    attend_chunk(n, 0, a, q, chunk, next, seen, record);                                                               \
+  }                                                                                                                    \
+  NOINLINE void name##_wide_##n(const struct attention *a, const float *q, const void *chunk, const uint16_t *next,     \
+                                struct group_view seen, float *record) {                                               \
+    attend_chunk(n, 1, a, q, chunk, next, seen, record);                                                               \
   }
 EACH_GROUP(CHUNK_SIZED, attend_chunk)
-static chunk_function *const chunk_of[] = GROUP_LIST(attend_chunk);
+static chunk_function *const chunk_of[2][GROUP + 1] = {GROUP_LIST(attend_chunk), GROUP_LIST(attend_chunk_wide)};
 
 /* Merges records of the same queries, one each, into `state`, in the order of the calls. */
 static void merge(const struct attention *a, int64_t queries, const float *record, float *state) {
@@ -194,33 +232,67 @@ static void merge(const struct attention *a, int64_t queries, const float *recor
   }
 }
 
-/* a tile's queries as scoring reads them: of each KV head [group][dimension][query of the group] */
-INLINE int64_t gathered_floats(int64_t queries, int64_t dim) { return (queries + GROUP - 1) / GROUP * GROUP * dim; }
+/* A tile's queries as scoring reads them: of each KV head [group][dimension][query of the group]. */
+static void gather_group(const float *q, int64_t queries, int64_t dim, float *gathered) {
+  int64_t i = 0;
+  for (; i + 4 <= queries; i += 4)
+    for (int64_t d = 0; d < dim; d += 4) {
+      four x[4];
+      UNROLL for (int j = 0; j < 4; j++) memcpy(&x[j], q + (i + j) * dim + d, sizeof x[j]);
+      transpose(x);
+      UNROLL for (int j = 0; j < 4; j++) memcpy(gathered + (d + j) * GROUP + i, &x[j], sizeof x[j]);
+    }
+  for (; i < queries; i++)
+    for (int64_t d = 0; d < dim; d++) gathered[d * GROUP + i] = q[i * dim + d];
+}
 static void gather_queries(const struct attention *a, const struct attend_call *c, struct tile rows, float *gathered) {
-  const int64_t dim = a->head_dim, share = a->heads / a->kv_heads, queries = rows.count * share;
-  for (int64_t h = 0; h < a->kv_heads; h++, gathered += gathered_floats(queries, dim)) {
-    const float *q = c->rotated + (h * c->count + rows.first) * share * dim;
-    for (int64_t i = 0; i < queries; i++, q += dim)
-      for (int64_t d = 0; d < dim; d++) gathered[(i / GROUP * dim + d) * GROUP + i % GROUP] = q[d];
+  const int64_t dim = a->head_dim, share = a->heads / a->kv_heads, each = group_rows(GROUP, a);
+  for (int64_t h = 0; h < a->kv_heads; h++)
+    for (int64_t r = 0; r < rows.count; r += each) {
+      const int64_t queries = (rows.count - r < each ? rows.count - r : each) * share;
+      for (int64_t i = 0; i < queries; i += GROUP, gathered += GROUP * dim)
+        gather_group(c->rotated + ((h * c->count + rows.first + r) * share + i) * dim,
+                     queries - i < GROUP ? queries - i : GROUP, dim, gathered);
+    }
+}
+
+/* A unit of a tile: one chunk of one KV head, and where its queries and its records are. */
+struct unit_work {
+  const uint16_t *keys, *next;
+  const float *gathered; /* the KV head's queries */
+  float *wide;           /* room for the chunk in f32 */
+  float *kept, *state;   /* records of the KV head's queries: to be left there, or if `kept` is 0 to be merged there */
+  float *fresh;          /* room for a group's records */
+  int64_t chunk;
+};
+
+/* `rows` rows from r on, which are of one group */
+static void attend_rows(const struct attention *a, const struct unit_work *w, int64_t r, int64_t rows, int wide, struct seen seen) {
+  const int64_t share = a->heads / a->kv_heads, width = RECORD + a->head_dim, each = group_rows(GROUP, a);
+  const float *q = w->gathered + r / each * group_count(GROUP, share) * GROUP * a->head_dim + r % each * share;
+  const struct group_view view = {seen.from, seen.to, share};
+  for (int64_t i = 0; i < rows * share; i += GROUP, q += GROUP * a->head_dim) {
+    const int64_t group = rows * share - i < GROUP ? rows * share - i : GROUP, at = (r * share + i) * width;
+    float *record = w->kept ? w->kept + at : w->fresh;
+    if (seen.from < seen.to) {
+      chunk_of[wide][group](a, q, wide ? (const void *)w->wide : w->keys, w->next, view, record);
+      if (!w->kept) merge(a, group, record, w->state + at);
+    } else if (w->kept) {
+      for (int64_t j = 0; j < group; j++) record[j * width + 1] = 0;
+    }
   }
 }
 
-/* One chunk of one KV head for the rows of a tile. While all rows see the whole chunk they go together; else each row
- * goes by itself. */
-static void attend_unit(const struct attention *a, const struct attend_call *c, struct tile rows, int64_t chunk,
-                        int64_t kv_head, const float *gathered, const uint16_t *next, float *record) {
-  const int64_t dim = a->head_dim, share = a->heads / a->kv_heads, *position = c->position + rows.first;
-  const uint16_t *keys = block_of(a, c, rows.first, kv_head, chunk * PAGE);
-  const int whole = seen_of(a, position[0], chunk).to == PAGE && seen_of(a, position[rows.count - 1], chunk).from == 0;
-  const int64_t together = whole ? rows.count : 1;
-  for (int64_t r = 0; r < rows.count; r += together) {
-    const struct seen seen = seen_of(a, position[r], chunk);
-    for (int64_t i = r * share, end = (r + together) * share; i < end; i += GROUP) {
-      const int64_t group = end - i < GROUP ? end - i : GROUP;
-      float *out = record + i * (RECORD + dim);
-      if (seen.from < seen.to) chunk_of[group](a, gathered + i / GROUP * GROUP * dim + i % GROUP, keys, next, seen, out);
-      else for (int64_t j = 0; j < group; j++) out[j * (RECORD + dim) + 1] = 0;
-    }
+/* Rows of a group go together where they see the chunk from the same place on; else each goes by itself. */
+static void attend_unit(const struct attention *a, const struct attend_call *c, struct tile rows, const struct unit_work *w) {
+  const int64_t each = group_rows(GROUP, a), *position = c->position + rows.first;
+  const int wide = rows.count > each; /* several groups read it */
+  if (wide) widen_chunk(w->keys, 2 * PAGE * a->head_dim, w->wide);
+  for (int64_t r = 0, n; r < rows.count; r += n) {
+    const int64_t left = rows.count - r < each - r % each ? rows.count - r : each - r % each;
+    const struct seen seen = seen_of(a, position[r], w->chunk), last = seen_of(a, position[r + left - 1], w->chunk);
+    n = seen.from < seen.to && seen.from == last.from ? left : 1;
+    attend_rows(a, w, r, n, wide, seen);
   }
 }
 
@@ -245,15 +317,19 @@ static const uint16_t *next_unit(const struct attention *a, const struct attend_
 
 static void attend(const struct attention *a, const struct attend_call *c, const struct run *run) {
   const int64_t share = a->heads / a->kv_heads, queries = run->rows.count * share, width = RECORD + a->head_dim;
-  float *fresh = run->state + run->rows.count * a->heads * width, *gathered = fresh + queries * width;
+  const int64_t groups = group_count(GROUP, share) * ((run->rows.count + group_rows(GROUP, a) - 1) / group_rows(GROUP, a));
+  float *fresh = run->state + run->rows.count * a->heads * width, *wide = fresh + GROUP * width;
+  float *gathered = wide + 2 * PAGE * a->head_dim;
   gather_queries(a, c, run->rows, gathered);
   if (!run->kept) start_state(a, run->rows, run->state);
   for (int64_t unit = run->from; unit < run->to; unit++) {
-    const uint16_t *next = next_unit(a, c, run, unit);
-    float *record = run->kept ? run->kept + (unit - run->from) * queries * width : fresh;
-    attend_unit(a, c, run->rows, run->chunk + unit / a->kv_heads, unit % a->kv_heads,
-                gathered + unit % a->kv_heads * gathered_floats(queries, a->head_dim), next, record);
-    if (!run->kept) merge(a, queries, record, run->state + unit % a->kv_heads * queries * width);
+    const int64_t kv_head = unit % a->kv_heads, chunk = run->chunk + unit / a->kv_heads;
+    const struct unit_work work = {
+        .keys = block_of(a, c, run->rows.first, kv_head, chunk * PAGE), .next = next_unit(a, c, run, unit),
+        .gathered = gathered + kv_head * groups * GROUP * a->head_dim, .wide = wide,
+        .kept = run->kept ? run->kept + (unit - run->from) * queries * width : 0,
+        .state = run->state + kv_head * queries * width, .fresh = fresh, .chunk = chunk};
+    attend_unit(a, c, run->rows, &work);
   }
 }
 

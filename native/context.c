@@ -29,7 +29,7 @@ static struct tile rows_of(const struct layer_work *w, int64_t i) {
 static void cut_tiles(struct layer_work *w) {
   const struct attention *a = w->call->attention;
   const struct attend_call *rows = w->call->rows;
-  const int64_t share = a->heads / a->kv_heads, level = w->call->level->group, most = share < level ? level / share : 1;
+  const int64_t most = TOGETHER * group_rows(w->call->level->group, a);
   int64_t start = 0;
   w->tiles = 0;
   for (int64_t r = 0; r < rows->count; r++) {
@@ -45,10 +45,11 @@ static void cut_tiles(struct layer_work *w) {
   }
 }
 
-/* floats of one thread's state: the records of the largest tile, one KV head's more, and its queries in groups */
+/* floats of one thread: the records of the largest tile and of a group, a chunk widened, and the tile's queries in groups */
 static int64_t state_floats(const struct level *level, const struct attention *a) {
-  const int64_t share = a->heads / a->kv_heads, most = (share + level->group - 1) / level->group * level->group;
-  return most * (a->kv_heads + 1) * (RECORD + a->head_dim) + most * a->kv_heads * a->head_dim;
+  const int64_t rows = TOGETHER * group_rows(level->group, a), groups = TOGETHER * group_count(level->group, a->heads / a->kv_heads);
+  return (rows * a->heads + level->group) * (RECORD + a->head_dim) + 2 * PAGE * a->head_dim +
+         groups * a->kv_heads * level->group * a->head_dim;
 }
 static int64_t record_floats(const struct context_call *c) { return RECORD + c->attention->head_dim; }
 static float *state_of(const struct context_call *c, int64_t thread) {
@@ -136,7 +137,8 @@ EXPORT void tf_context(const struct context_call *call) {
 
 /* Floats of scratch that calls of this layer need on so many threads if `chunks` chunks of one tile are to be shared. */
 EXPORT int64_t tf_context_scratch(const struct level *level, const struct attention *a, int64_t threads, int64_t chunks) {
-  return (threads + chunks) * state_floats(level, a);
+  const int64_t records = TOGETHER * group_rows(level->group, a) * a->heads;
+  return threads * state_floats(level, a) + chunks * records * (RECORD + a->head_dim);
 }
 
 /* sine and cosine of |x| < 2^26: reduction by pi/2 in three parts, then Cephes' polynomials, all in double */

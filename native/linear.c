@@ -231,10 +231,10 @@ INLINE struct way way_of(const struct matrix *w, int fine, int64_t n) {
 
 /* Units from .. last - 1 for all tiles. Where the activations do not stay in the second cache, as many units as do go
  * together, so that activations are read once for all of them. */
-static void linear(const struct matrix *w, int64_t from, int64_t last, const float *x, struct activations xq, int fine, int64_t count, float *y) {
+static void linear(const struct matrix *w, int64_t from, int64_t last, const float *x, struct activations xq, int fine, int64_t count, float *y, int64_t pitch) {
   const int64_t width = w->width, tiles = tile_count(count, TILE), panel_bytes = way_of(w, fine, 1).panel_bytes;
   const int64_t most = count * width > NEAR && NEAR > 2 * panel_bytes ? NEAR / (2 * panel_bytes) : 1;
-  for (int64_t end; from < last; from = end) {
+  for (int64_t first = from, end; from < last; from = end) {
     end = from + most < last ? from + most : last;
     for (int64_t i = 0; i < tiles; i++) {
       const struct tile tile = tile_of(count, TILE, i);
@@ -247,8 +247,8 @@ static void linear(const struct matrix *w, int64_t from, int64_t last, const flo
         f32v out[TILE][2 * NV];
         if (way.floats) way.floats(&unit, width, x + tile.first * width, out);
         else way.blocks(&unit, width, rounded, out);
-        float *to = y + tile.first * w->rows + at * UNIT;
-        for (int64_t r = 0; r < tile.count; r++, to += w->rows) {
+        float *to = y + tile.first * pitch + (at - first) * UNIT;
+        for (int64_t r = 0; r < tile.count; r++, to += pitch) {
           if (left >= UNIT) UNROLL for (int v = 0; v < 2 * NV; v++) store(to + LANES * v, out[r][v]);
           else memcpy(to, out[r], 4 * (size_t)left);
         }

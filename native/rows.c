@@ -58,11 +58,17 @@ static void quantise(const float *x, int64_t from, int64_t to, int64_t blocks, s
   }
 }
 
+INLINE void swiglu_part(const int count, const float *gate, const float *up, float *y) {
+  f32v e[4];
+  UNROLL for (int v = 0; v < count; v++) e[v] = -load(gate + LANES * v);
+  exp_of_each(count, e);
+  UNROLL for (int v = 0; v < count; v++)
+    store(y + LANES * v, load(gate + LANES * v) / (e[v] + 1.0f) * load(up + LANES * v));
+}
 static void swiglu(const float *gate, const float *up, int64_t width, float *y) {
-  for (int64_t k = 0; k < width; k += LANES) {
-    f32v g = load(gate + k);
-    store(y + k, g / (exp_of(-g) + 1.0f) * load(up + k));
-  }
+  int64_t k = 0;
+  for (; k + 4 * LANES <= width; k += 4 * LANES) swiglu_part(4, gate + k, up + k, y + k);
+  for (; k < width; k += LANES) swiglu_part(1, gate + k, up + k, y + k);
 }
 /* the tanh form of GELU, gating */
 static void geglu(const float *gate, const float *up, int64_t width, float *y) {

@@ -3,8 +3,9 @@
  *
  * Threads share a step out by rows or by columns of what it makes, in units of 32 columns, so their number never
  * changes a bit. Neighbouring steps by columns of one width are done together, a few units after the other, so that
- * what a matrix product makes is still in the cache for the steps that follow it. `waits` marks the steps that need
- * what others made (kernels/lowering.py).
+ * what a matrix product makes is still in the cache for the steps that follow it. A value that nobody needs after them
+ * `passes`: each thread has room for the columns under way, the same for all columns, so that it stays in the thread's
+ * cache and never becomes memory traffic. `waits` marks the steps that need what others made (kernels/lowering.py).
  *
  * Columns are shared out evenly beforehand, and a thread that has done its own takes from those of the others: where
  * somebody else has the processor of one thread for a while, the others do not wait for more than a few units. */
@@ -12,10 +13,16 @@
 #include <string.h>
 #include "twofold.h"
 
-enum { PART = 4 };          /* units of columns that go through neighbouring steps together */
 enum { GIVEN_A_LINE = 16 }; /* counts in a cache line: each thread's have lines of their own */
 
-static char *at(const struct segment_call *c, const struct value *v, int64_t row, int64_t column, int64_t element_bytes) {
+/* who runs a step, and on which columns */
+struct part { int thread; int64_t from, to; };
+
+/* elements from one row to the next */
+static int64_t pitch_of(const struct value *v) { return v->part_bytes ? PART * UNIT : v->width; }
+/* a row from `column` on; of a value that passes, that is where the part under way begins */
+static char *at(const struct segment_call *c, const struct value *v, int thread, int64_t row, int64_t column, int64_t element_bytes) {
+  if (v->part_bytes) return v->scratch + thread * v->part_bytes + row * PART * UNIT * element_bytes;
   char *base = v->offset < 0 ? v->scratch : c->rows + v->offset;
   return base + (row * v->width + column) * element_bytes;
 }
@@ -26,40 +33,42 @@ static struct tile tile_around(const struct segment_call *c, int64_t row) {
   return tile_at(c, ((row + 1) * tile_count(c->count, c->level->tile) - 1) / c->count);
 }
 
-/* a step on columns from .. to - 1 of one row */
-static void run_row(const struct segment_call *c, const struct step *s, int64_t row, struct tile tile, int64_t from, int64_t to) {
+/* a step on the part's columns of one row */
+static void run_row(const struct segment_call *c, const struct step *s, int64_t row, struct tile tile, struct part part) {
   const struct level *k = c->level;
-  const float *x = (const float *)at(c, s->a, row, from, 4);
-  float *y = (float *)at(c, s->out, row, from, 4);
+  const int64_t from = part.from, to = part.to, width = to - from;
+  const char *a = at(c, s->a, part.thread, row, from, s->kind == STEP_WIDEN ? 2 : 4);
+  const float *x = (const float *)a, *b = s->b ? (const float *)at(c, s->b, part.thread, row, from, 4) : 0;
+  char *out = at(c, s->out, part.thread, row, from, s->kind == STEP_NARROW ? 2 : 4);
+  float *y = (float *)out;
   switch (s->kind) {
-    case STEP_EMBED: k->embed(&s->weight, *(const int32_t *)at(c, s->a, row, 0, 4), y); break;
+    case STEP_EMBED: k->embed(&s->weight, *(const int32_t *)a, y); break;
     case STEP_RMS_NORM:
       for (int64_t i = 0; i < s->a->width; i += s->weight.width) k->rms_norm(x + i, s->weight.data, s->constant, s->weight.width, y + i);
       break;
     case STEP_QUANTISE: k->quantise(x, from / 32, to / 32, s->a->width / 32, tiles_of(s->out), s->fine, s->zero, row, tile); break;
-    case STEP_SWIGLU: k->swiglu(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
-    case STEP_ADD: k->add(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
-    case STEP_WIDEN: k->widen((const uint16_t *)at(c, s->a, row, from, 2), to - from, y); break;
+    case STEP_SWIGLU: k->swiglu(x, b, width, y); break;
+    case STEP_ADD: k->add(x, b, width, y); break;
+    case STEP_WIDEN: k->widen((const uint16_t *)a, width, y); break;
     case STEP_LAYER_NORM: k->layer_norm(x, s->weight.data, s->constant, s->a->width, y); break;
-    case STEP_BIAS: k->add(x, (const float *)s->weight.data + from, to - from, y); break;
-    case STEP_GEGLU: k->geglu(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
-    case STEP_SCALE: k->scale(x, s->constant, to - from, y); break;
+    case STEP_BIAS: k->add(x, (const float *)s->weight.data + from, width, y); break;
+    case STEP_GEGLU: k->geglu(x, b, width, y); break;
+    case STEP_SCALE: k->scale(x, s->constant, width, y); break;
     case STEP_TOP: k->top(x, s->a->width, s->out->width, (int32_t *)y); break;
-    case STEP_GATHER: k->gather(x, s->a->width, (const int32_t *)at(c, s->b, row, 0, 4), s->b->width, y); break;
+    case STEP_GATHER: k->gather(x, s->a->width, (const int32_t *)b, s->b->width, y); break;
     case STEP_LOG_SUM_EXP: k->log_sum_exp(x, s->a->width, y); break;
-    default: k->narrow(x, to - from, (uint16_t *)at(c, s->out, row, from, 2)); break;
+    default: k->narrow(x, width, (uint16_t *)out); break;
   }
 }
-/* a step on columns from .. to - 1, whole units, of all rows */
-static void run_part(const struct segment_call *c, const struct step *s, int64_t from, int64_t to) {
-  const float *x = (const float *)at(c, s->a, 0, 0, 4);
-  float *y = (float *)at(c, s->out, 0, 0, 4);
+/* a step on the part's columns, whole units, of all rows */
+static void run_part(const struct segment_call *c, const struct step *s, struct part part) {
   if (s->kind == STEP_LINEAR) {
-    c->level->linear(&s->weight, from / UNIT, (to + UNIT - 1) / UNIT, x, tiles_of(s->a), s->fine, c->count, y);
+    c->level->linear(&s->weight, part.from / UNIT, (part.to + UNIT - 1) / UNIT, (const float *)at(c, s->a, part.thread, 0, 0, 4),
+                     tiles_of(s->a), s->fine, c->count, (float *)at(c, s->out, part.thread, 0, part.from, 4), pitch_of(s->out));
   } else {
     for (int64_t i = 0; i < tile_count(c->count, c->level->tile); i++) {
       const struct tile tile = tile_at(c, i);
-      for (int64_t r = tile.first; r < tile.first + tile.count; r++) run_row(c, s, r, tile, from, to);
+      for (int64_t r = tile.first; r < tile.first + tile.count; r++) run_row(c, s, r, tile, part);
     }
   }
 }
@@ -76,7 +85,8 @@ static void run_columns(const struct work *w, const struct step *s, const struct
     atomic_int *given = &w->given[owner * w->stride + (s - w->call->step)];
     for (int64_t from; (from = first + atomic_fetch_add_explicit(given, PART, memory_order_relaxed)) < last;) {
       const int64_t to = (from + PART < last ? from + PART : last) * UNIT;
-      for (const struct step *t = s; t < end; t++) run_part(w->call, t, from * UNIT, to < width ? to : width);
+      const struct part part = {thread, from * UNIT, to < width ? to : width};
+      for (const struct step *t = s; t < end; t++) run_part(w->call, t, part);
     }
   }
 }
@@ -92,7 +102,7 @@ static void run_steps(void *argument, int thread, int threads) {
       run_columns(w, s, next, thread, threads);
     } else {
       for (int64_t r = c->count * thread / threads; r < c->count * (thread + 1) / threads; r++)
-        run_row(c, s, r, tile_around(c, r), 0, s->out->width);
+        run_row(c, s, r, tile_around(c, r), (struct part){thread, 0, s->out->width});
     }
   }
 }

@@ -52,6 +52,14 @@ INLINE f32v max_of(f32v a, f32v b) { return (f32v)_mm256_max_ps((__m256)a, (__m2
 #else
 INLINE f32v max_of(f32v a, f32v b) { return pick(a > b, a, b); }
 #endif
+/* a where a < b, else b */
+#if defined(__x86_64__) && LANES == 16
+INLINE f32v min_of(f32v a, f32v b) { return (f32v)_mm512_min_ps((__m512)a, (__m512)b); }
+#elif defined(__x86_64__) && LANES == 8
+INLINE f32v min_of(f32v a, f32v b) { return (f32v)_mm256_min_ps((__m256)a, (__m256)b); }
+#else
+INLINE f32v min_of(f32v a, f32v b) { return pick(a < b, a, b); }
+#endif
 /* whether any lane of a mask is set */
 #if defined(__x86_64__) && LANES == 16
 INLINE int any_of(i32v mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0; }
@@ -228,23 +236,26 @@ INLINE u8v fp4_plus_12(u8v n) {
 #endif
 }
 
-/* ---- e^x: 0 below -86, e^88 from 88 on, exactly 1 at 0 (Cephes' polynomial, Horner, no fused operation) */
-INLINE f32v exp_of(f32v x) {
-  x = pick(x > 88.0f, splat(88.0f), x);
-  i32v in = x >= -86.0f;
-  f32v shifted = x * 1.44269504f + 12582912.0f;
-  i32v exponent = (i32v)shifted << 23; /* the magic constant's own bits fall out of the shift */
-  f32v whole = shifted - 12582912.0f;
-  f32v r = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
-  f32v p = splat(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = (p * (r * r) + r) + 1.0f;
-  return (f32v)(((i32v)p + exponent) & in);
+/* ---- e^x: 0 below -86, e^88 from 88 on, exactly 1 at 0 (Cephes' polynomial, Horner, no fused operation). `count`
+ * vectors step by step, since each step of one waits for the step before it. */
+#define EACH UNROLL for (int i = 0; i < count; i++)
+INLINE void exp_of_each(const int count, f32v *x) {
+  f32v shifted[8], r[8], p[8];
+  EACH x[i] = min_of(splat(88.0f), x[i]);
+  EACH shifted[i] = x[i] * 1.44269504f + 12582912.0f;
+  EACH p[i] = shifted[i] - 12582912.0f; /* a whole number */
+  EACH r[i] = (x[i] - p[i] * 0.693359375f) - p[i] * -2.12194440e-4f;
+  EACH p[i] = r[i] * 1.9875691500e-4f + 1.3981999507e-3f;
+  EACH p[i] = p[i] * r[i] + 8.3334519073e-3f;
+  EACH p[i] = p[i] * r[i] + 4.1665795894e-2f;
+  EACH p[i] = p[i] * r[i] + 1.6666665459e-1f;
+  EACH p[i] = p[i] * r[i] + 5.0000001201e-1f;
+  EACH p[i] = (p[i] * (r[i] * r[i]) + r[i]) + 1.0f;
+  /* the magic constant's own bits fall out of the shift */
+  EACH x[i] = (f32v)(((i32v)p[i] + ((i32v)shifted[i] << 23)) & (x[i] >= -86.0f));
 }
+#undef EACH
+INLINE f32v exp_of(f32v x) { exp_of_each(1, &x); return x; }
 
 /* ---- across lanes: those LANES / 2 apart are joined first, then half as far. SWAP: lanes i and i ^ apart change places. */
 #if LANES == 16
@@ -273,4 +284,13 @@ INLINE float tree_sum(const f32v *lanes) {
     for (int v = 0; v < apart; v++) a[v] = a[v] + a[v + apart];
   ACROSS(a[0], sum_of_two);
   return a[0][0];
+}
+
+/* ---- four by four, rows for columns */
+typedef float four __attribute__((vector_size(16)));
+INLINE void transpose(four *x) {
+  const four a = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5), b = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7);
+  const four c = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5), d = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
+  x[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5), x[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+  x[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5), x[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
 }

@@ -76,6 +76,15 @@ struct attend_call {
 };
 enum { PAGE = 64, BLOCK = 16, MAX_HEAD_DIM = 256 };
 
+/* How rows of one session share readings of its KV cache, at a level that sums `group` queries side by side: a group's
+ * rows, and how many groups the queries of one row (or of as many as fit a group) and one KV head make. */
+enum { TOGETHER = 4 }; /* groups that share one widening of a chunk */
+static inline int64_t group_rows(int64_t group, const struct attention *a) {
+  const int64_t share = a->heads / a->kv_heads;
+  return share < group ? group / share : 1;
+}
+static inline int64_t group_count(int64_t group, int64_t share) { return share < group ? 1 : (share + group - 1) / group; }
+
 /* the first chunk of which a row sees a place */
 static inline int64_t first_chunk(const struct attention *a, const struct attend_call *rows, int64_t row) {
   const int64_t unseen = a->window ? rows->position[row] + 1 - a->window : 0;
@@ -86,8 +95,7 @@ static inline int64_t first_chunk(const struct attention *a, const struct attend
  * value[head_dim] at RECORD }. A sum of 0: it has seen nothing. Records of a tile: [KV head][row][head of the group]. */
 enum { RECORD = 16 };
 /* Units `from` .. `to` - 1 of a tile: unit u is KV head u % kv_heads of chunk `chunk` + u / kv_heads, which is the order
- * in memory. Their records are merged into `state` (which has room for one KV head's more and for the tile's queries), or,
- * if `kept` is set, each unit's are left there one after the other, to be merged later in the same order. */
+ * in memory. Their records are merged into `state` (behind which is room to work in, tile_floats), or, if `kept` is set, each unit's are left there one after the other, to be merged later in the same order. */
 struct run {
   struct tile rows;
   int64_t chunk, from, to;
@@ -116,8 +124,9 @@ struct level {
   void (*scale)(const float *x, float factor, int64_t width, float *y);
   void (*widen)(const uint16_t *x, int64_t width, float *y);
   void (*narrow)(const float *x, int64_t width, uint16_t *y);
-  /* y[row][column] = x · w for `count` rows, columns of units from .. last - 1; x is float rows or activations by format */
-  void (*linear)(const struct matrix *w, int64_t from, int64_t last, const float *x, struct activations xq, int fine, int64_t count, float *y);
+  /* x · w for `count` rows and columns of units from .. last - 1, into rows of y that begin with column from · UNIT and are
+   * `pitch` floats apart; x is float rows or activations by format */
+  void (*linear)(const struct matrix *w, int64_t from, int64_t last, const float *x, struct activations xq, int fine, int64_t count, float *y, int64_t pitch);
   void (*rotate_append)(const struct attention *a, const struct attend_call *c, int64_t row);
   void (*attend)(const struct attention *a, const struct attend_call *c, const struct run *run);
   /* merges what was kept into the state and writes `attended`, for records from .. to - 1 of the tile */
@@ -153,7 +162,9 @@ struct value {
   int64_t width;       /* elements a row */
   char *scratch;       /* f32 [rows][width], or int8 tiles */
   struct scale *scale; /* of int8 tiles */
+  int64_t part_bytes;  /* of scratch that passes, f32 [thread][rows][PART * UNIT]: from one thread's to the next; else 0 */
 };
+enum { PART = 4 }; /* units of columns that go through neighbouring steps together */
 struct step {
   int32_t kind, waits;
   const struct value *a, *b, *out;

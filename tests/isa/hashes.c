@@ -59,12 +59,19 @@ enum { MOST_ROWS = 13, MOST_STEPS = 24, FINE = 1 };
 struct program { struct step step[MOST_STEPS]; int64_t steps; };
 static struct value *scratch(int64_t width) {
   struct value *v = room(sizeof *v);
-  *v = (struct value){-1, width, room(MOST_ROWS * width * 4), room(MOST_ROWS * (width / 32 + 1) * (int64_t)sizeof(struct scale))};
+  *v = (struct value){-1, width, room(MOST_ROWS * width * 4), room(MOST_ROWS * (width / 32 + 1) * (int64_t)sizeof(struct scale)), 0};
+  return v;
+}
+/* used up by the steps of the group that makes it, of three threads at most */
+static struct value *passing(int64_t width) {
+  enum { BYTES = MOST_ROWS * PART * UNIT * 4 };
+  struct value *v = room(sizeof *v);
+  *v = (struct value){-1, width, room(3 * BYTES), 0, BYTES};
   return v;
 }
 static struct value *plane(int64_t *offset, int64_t width, int64_t element_bytes) {
   struct value *v = room(sizeof *v);
-  *v = (struct value){*offset, width, 0, 0};
+  *v = (struct value){*offset, width, 0, 0, 0};
   *offset += (MOST_ROWS * width * element_bytes + 63) / 64 * 64;
   return v;
 }
@@ -229,8 +236,8 @@ static void say_segment(void) {
   int64_t bytes = 0;
   const struct value *attended = plane(&bytes, HIDDEN, 2), *carry = plane(&bytes, HIDDEN, 4), *k = plane(&bytes, KV, 2),
                      *v = plane(&bytes, KV, 2), *q = plane(&bytes, HIDDEN, 2);
-  const struct value *wide = scratch(HIDDEN), *out = scratch(HIDDEN), *normed = scratch(HIDDEN), *gate = scratch(FFN),
-                     *up = scratch(FFN), *wide_q = scratch(HIDDEN), *wide_k = scratch(KV), *wide_v = scratch(KV);
+  const struct value *wide = passing(HIDDEN), *out = passing(HIDDEN), *normed = scratch(HIDDEN), *gate = scratch(FFN),
+                     *up = passing(FFN), *wide_q = scratch(HIDDEN), *wide_k = scratch(KV), *wide_v = scratch(KV);
   struct program p = {.steps = 0};
   begin("segment");
   then(&p, STEP_WIDEN, attended, 0, wide);

@@ -45,6 +45,17 @@ def test_a_layer_lowers_to_these_steps_and_meets_five_times() -> None:
     ]  # fmt: skip
 
 
+def test_a_value_passes_if_nobody_needs_it_after_its_group() -> None:
+    values = {buffer for step in lower(*LAYER) for buffer in (step.a, step.b, step.out) if buffer}
+    names = {"attended wide", "mixed", "gate", "up", "product", "down", "q"}
+    assert {buffer.name for buffer in values if buffer.passes} == names
+
+
+def test_what_a_product_or_another_group_reads_does_not_pass() -> None:
+    operations = (Linear("carry", "a", "x"), Linear("x", "b", "y"), RMSNorm("y", "n", 1e-5, "z"), Add("z", "y", "q"))
+    assert not any(b.passes for s in lower(*operations, other=F32) for b in (s.a, s.out) if b.name in ("x", "y", "z"))
+
+
 def test_what_was_shared_out_in_both_ways_is_waited_for() -> None:
     operations = (Linear("carry", "w", "x"), RMSNorm("carry", "n", 1e-5, "y"), Add("x", "y", "q"))
     steps = [step for step in lower(*operations, other=F32) if step.kind in (Step.LINEAR, Step.RMS_NORM, Step.ADD)]

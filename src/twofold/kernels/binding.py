@@ -42,7 +42,13 @@ class MatrixStruct(ctypes.Structure):
 class ValueStruct(ctypes.Structure):
     """`struct value`: a plane of the rows, or scratch."""
 
-    _fields_ = (("offset", c_int64), ("width", c_int64), ("scratch", c_void_p), ("scale", c_void_p))
+    _fields_ = (
+        ("offset", c_int64),
+        ("width", c_int64),
+        ("scratch", c_void_p),
+        ("scale", c_void_p),
+        ("part_bytes", c_int64),
+    )
 
 
 class StepStruct(ctypes.Structure):

@@ -7,7 +7,8 @@ Threads share a step out by columns of what it makes; those that need whole rows
 follows them, by rows. Neighbouring steps by columns of one width are a group: whoever takes some columns does all
 steps of the group on them. A step `waits` (all threads meet) when it needs what another thread may have made or may
 still be reading: so a linear, which reads all columns of all rows, waits for its input, while the steps after it in
-its group go on with the columns that their own thread has just made.
+its group go on with the columns that their own thread has just made. What nobody needs after its group `passes`: it
+is never there as a whole.
 """
 
 from collections.abc import Callable
@@ -58,7 +59,8 @@ class Part(NamedTuple):
 class Buffer:
     """A value: a plane of the rows (`plane` set), or scratch: `width` f32 a row, or integers of `bits`.
 
-    Integers carry what a product with weights of this zero point starts at.
+    Scratch that `passes` is made and used by the steps of one group. Integers carry what a product with weights of this
+    zero point starts at.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Buffer:
     plane: str | None = None
     bits: int = 0
     zero_point: int = 0
+    passes: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class Lowering:
             if given and operation.out in halves:
                 wide = self._values[operation.out]
                 self._emit(LoweredStep(Step.NARROW, wide, Buffer(operation.out, wide.width, plane=operation.out)))
-        return self.steps
+        return _with_passing(self.steps)
 
     def _lower(self, operation: WeightOperation, plane: str | None) -> None:
         match operation:
@@ -225,3 +228,23 @@ class Lowering:
             return Share.ROWS
         made = {self._written[name].share for name in reads if name in self._written}
         return Share.ROWS if kind is not Step.LINEAR and made == {Share.ROWS} else Share.COLUMNS
+
+
+def _with_passing(steps: list[LoweredStep]) -> list[LoweredStep]:
+    """The steps, with those values marked as passing that the steps of one group alone make and use, by columns."""
+    groups: dict[Buffer, set[int]] = {}
+    whole, group, width = set(), 0, 0
+    for step in steps:
+        group += step.waits or not step.columns or step.out.width != width
+        width = step.out.width if step.columns else 0
+        for buffer in (step.a, step.b, step.out):
+            if buffer is None:
+                continue
+            groups.setdefault(buffer, set()).add(group)
+            if buffer.plane or buffer.bits or not step.columns or (step.kind is Step.LINEAR and buffer is step.a):
+                whole.add(buffer)
+
+    def marked(buffer: Buffer) -> Buffer:
+        return replace(buffer, passes=buffer not in whole and len(groups[buffer]) == 1)
+
+    return [replace(s, a=marked(s.a), b=s.b and marked(s.b), out=marked(s.out)) for s in steps]

@@ -5,6 +5,7 @@ step path. Weights are repacked into panels of 16 output rows (native/twofold.h)
 """
 
 import ctypes
+import itertools
 import mmap
 import os
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ from twofold.model.operations import Rotary
 from twofold.wire.rows import Layout, Rows
 
 MAX_HEAD_DIM = 256
+PART_COLUMNS = 128  # PART * UNIT of native/twofold.h
 MAX_CONTEXT_ROWS = 1024  # MAX_ROWS of native/context.c
 
 
@@ -201,17 +203,26 @@ class NativeWeights:
         return StepStruct(step.kind, step.waits, a, b, out, matrix, step.constant, step.fine, step.columns, zero)
 
     def _value(self, buffer: Buffer) -> int:
-        key = f"{buffer.plane is not None}:{buffer.name}:{buffer.width}"
+        key = f"{buffer.plane is not None}:{buffer.passes}:{buffer.name}:{buffer.width}"
         if key not in self._buffers:
             self._buffers[key] = self._place(buffer)
         return ctypes.addressof(self._buffers[key])
 
     def _place(self, buffer: Buffer) -> ValueStruct:
         if buffer.plane is not None:
-            return ValueStruct(self._layout.offsets[buffer.plane], buffer.width, None, None)
+            return ValueStruct(self._layout.offsets[buffer.plane], buffer.width, None, None, 0)
+        if buffer.passes:
+            return self._place_passing(buffer)
         scratch = self._reserve(buffer.width * (buffer.bits or 32) // 8)
         scale = self._reserve(max(1, buffer.width // 32) * 16 if buffer.bits else 0)
-        return ValueStruct(-1, buffer.width, scratch.ctypes.data, scale.ctypes.data if buffer.bits else None)
+        return ValueStruct(-1, buffer.width, scratch.ctypes.data, scale.ctypes.data if buffer.bits else None, 0)
+
+    def _place_passing(self, buffer: Buffer) -> ValueStruct:
+        """Room for the columns under way of each thread."""
+        parts = [self._layout.rows * PART_COLUMNS * 4 * thread for thread in range(self._native.threads + 1)]
+        memory = reserved(parts[-1])
+        self._scratch += [(memory[start:end], PART_COLUMNS * 4) for start, end in itertools.pairwise(parts)]
+        return ValueStruct(-1, buffer.width, memory.ctypes.data, None, parts[1])
 
     def _reserve(self, row_bytes: int) -> npt.NDArray[np.uint8]:
         """Scratch memory for the rows of a call, the first of them in its front."""
