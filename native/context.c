@@ -6,7 +6,9 @@
  * units; when all are there, they are merged in order, as if one had done it alone. */
 #include "twofold.h"
 
-enum { ALONE = 4096 }; /* below this many positions read, waking threads costs more than it saves */
+/* Below this many positions read by all heads, waking threads costs more than it saves; a row costs as much as so many
+ * positions before it reads any. */
+enum { ALONE = 5120, OF_A_ROW = 128 };
 enum { MAX_ROWS = 1024 }; /* of one call; kernels/native.py asks for no more */
 
 /* A tile of several threads: `owner` is the first of them; what the others keep begins at record `kept`. */
@@ -126,7 +128,7 @@ EXPORT void tf_context(const struct context_call *call) {
   struct layer_work work;
   work.call = call;
   cut_tiles(&work);
-  int64_t read = 0;
+  int64_t read = call->rows->count * OF_A_ROW;
   for (int64_t r = 0; r < call->rows->count; r++)
     read += call->rows->position[r] + 1 - first_chunk(call->attention, call->rows, r) * PAGE;
   const int alone = read * call->attention->heads < ALONE;

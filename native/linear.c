@@ -6,12 +6,15 @@
 #include "simd.h"
 #include "twofold.h"
 
-/* The two panels of a unit, and how to fetch the unit after it: each tile of rows fetches its part of the lines. */
-enum { AHEAD = 8192 }; /* bytes to prefetch ahead in one stream: past a page the hardware stops looking */
-enum { CACHE_LINE = 64, NEAR = 1 << 18 }; /* bytes of a cache line, and of weights kept near while tiles of rows go by */
-struct unit { const char *panel[2]; int64_t ahead, first_line, line_step; };
+/* A thread reads weights as one stream, fetched ahead: the lines that follow in its share and, past the share's end, those
+ * that it reads `next`. Lines that nobody fetched cost a product of eight rows as much as its multiplications do. */
+enum { AHEAD = 8192 };   /* bytes to prefetch ahead in one stream: past a page the hardware stops looking */
+enum { NEAR = 1 << 18 }; /* bytes of weights kept near while tiles of rows go by */
+/* The two panels of a unit and the end of the share; each tile of rows fetches its part of the lines. */
+struct unit { const char *panel[2], *end, *next; int64_t ahead, first_line, line_step; };
 INLINE void prefetch_block(const struct unit *unit, const void *block, int bytes) {
   const char *ahead = (const char *)block + unit->ahead;
+  if (__builtin_expect(ahead >= unit->end, 0)) ahead = unit->next + (ahead - unit->end);
   if (unit->line_step == CACHE_LINE) for (int i = 0; i < bytes; i += CACHE_LINE) __builtin_prefetch(ahead + i, 0, 2);
   else for (int64_t i = unit->first_line; i < bytes; i += unit->line_step) __builtin_prefetch(ahead + i, 0, 2);
 }
@@ -231,8 +234,9 @@ INLINE struct way way_of(const struct matrix *w, int fine, int64_t n) {
 
 /* Units from .. last - 1 for all tiles. Where the activations do not stay in the second cache, as many units as do go
  * together, so that activations are read once for all of them. */
-static void linear(const struct matrix *w, int64_t from, int64_t last, const float *x, struct activations xq, int fine, int64_t count, float *y, int64_t pitch) {
+static void linear(const struct matrix *w, int64_t from, int64_t last, const void *next, const float *x, struct activations xq, int fine, int64_t count, float *y, int64_t pitch) {
   const int64_t width = w->width, tiles = tile_count(count, TILE), panel_bytes = way_of(w, fine, 1).panel_bytes;
+  const char *const share_end = (const char *)w->data + 2 * last * panel_bytes;
   const int64_t most = count * width > NEAR && NEAR > 2 * panel_bytes ? NEAR / (2 * panel_bytes) : 1;
   for (int64_t first = from, end; from < last; from = end) {
     end = from + most < last ? from + most : last;
@@ -243,7 +247,8 @@ static void linear(const struct matrix *w, int64_t from, int64_t last, const flo
       for (int64_t at = from; at < end; at++) {
         const int64_t left = w->rows - at * UNIT; /* a last panel by itself is done twice */
         const char *panel = (const char *)w->data + 2 * at * panel_bytes;
-        const struct unit unit = {{panel, left > PANEL ? panel + panel_bytes : panel}, count > 1 ? (end - from) * 2 * panel_bytes : AHEAD, CACHE_LINE * i, CACHE_LINE * tiles};
+        const struct unit unit = {{panel, left > PANEL ? panel + panel_bytes : panel}, share_end, next ? next : share_end,
+                                  count > 1 ? (end - from) * 2 * panel_bytes : AHEAD, CACHE_LINE * i, CACHE_LINE * tiles};
         f32v out[TILE][2 * NV];
         if (way.floats) way.floats(&unit, width, x + tile.first * width, out);
         else way.blocks(&unit, width, rounded, out);

@@ -8,11 +8,15 @@
  * cache and never becomes memory traffic. `waits` marks the steps that need what others made (kernels/lowering.py).
  *
  * Columns are shared out evenly beforehand, and a thread that has done its own takes from those of the others: where
- * somebody else has the processor of one thread for a while, the others do not wait for more than a few units. */
+ * somebody else has the processor of one thread for a while, the others do not wait for more than a few units.
+ *
+ * Weights are fetched ahead across steps: a product is told which weights its thread reads next, and a call begins with
+ * fetching the first. */
 #include <stdatomic.h>
 #include <string.h>
 #include "twofold.h"
 
+enum { FETCHED = 8192 };    /* bytes of weights that a thread fetches while a call's first steps go on */
 enum { GIVEN_A_LINE = 16 }; /* counts in a cache line: each thread's have lines of their own */
 
 /* who runs a step, and on which columns */
@@ -61,10 +65,10 @@ static void run_row(const struct segment_call *c, const struct step *s, int64_t 
   }
 }
 /* a step on the part's columns, whole units, of all rows */
-static void run_part(const struct segment_call *c, const struct step *s, struct part part) {
+static void run_part(const struct segment_call *c, const struct step *s, struct part part, const void *next) {
   if (s->kind == STEP_LINEAR) {
-    c->level->linear(&s->weight, part.from / UNIT, (part.to + UNIT - 1) / UNIT, (const float *)at(c, s->a, part.thread, 0, 0, 4),
-                     tiles_of(s->a), s->fine, c->count, (float *)at(c, s->out, part.thread, 0, part.from, 4), pitch_of(s->out));
+    c->level->linear(&s->weight, part.from / UNIT, (part.to + UNIT - 1) / UNIT, next,
+                     (const float *)at(c, s->a, part.thread, 0, 0, 4), tiles_of(s->a), s->fine, c->count, (float *)at(c, s->out, part.thread, 0, part.from, 4), pitch_of(s->out));
   } else {
     for (int64_t i = 0; i < tile_count(c->count, c->level->tile); i++) {
       const struct tile tile = tile_at(c, i);
@@ -76,6 +80,29 @@ static void run_part(const struct segment_call *c, const struct step *s, struct 
 /* a call under way: how many units each thread's share of each step has given out, by thread and step */
 struct work { const struct segment_call *call; atomic_int *given; int64_t stride; };
 
+static const struct step *product_from(const struct step *s, const struct step *end) {
+  while (s < end && s->kind != STEP_LINEAR) s++;
+  return s;
+}
+static const char *weights_at(const struct step *product, int64_t unit) {
+  return (const char *)product->weight.data + unit * tf_packed_bytes(product->weight.format, UNIT, product->weight.width);
+}
+/* the weights that a thread's share of the first product from s on begins with, or 0 */
+static const char *share_of_next(const struct work *w, const struct step *s, int thread, int threads) {
+  const struct step *product = product_from(s, w->call->step + w->call->steps);
+  if (product == w->call->step + w->call->steps) return 0;
+  return weights_at(product, (product->out->width + UNIT - 1) / UNIT * thread / threads);
+}
+/* the weights that a thread reads after the part of product t that begins at `unit`: of steps s .. end - 1, which go part
+ * by part to `last`, or of what follows them */
+static const char *weights_after(const struct work *w, const struct step *t, const struct step *s, const struct step *end,
+                                 int64_t unit, int64_t last, int thread, int threads) {
+  const struct step *same = product_from(t + 1, end);
+  if (same < end) return weights_at(same, unit);
+  if (unit + PART < last) return weights_at(product_from(s, end), unit + PART);
+  return share_of_next(w, end, thread, threads);
+}
+
 /* steps s .. end - 1, all by columns of one width */
 static void run_columns(const struct work *w, const struct step *s, const struct step *end, int thread, int threads) {
   const int64_t width = s->out->width, units = (width + UNIT - 1) / UNIT;
@@ -86,7 +113,10 @@ static void run_columns(const struct work *w, const struct step *s, const struct
     for (int64_t from; (from = first + atomic_fetch_add_explicit(given, PART, memory_order_relaxed)) < last;) {
       const int64_t to = (from + PART < last ? from + PART : last) * UNIT;
       const struct part part = {thread, from * UNIT, to < width ? to : width};
-      for (const struct step *t = s; t < end; t++) run_part(w->call, t, part);
+      for (const struct step *t = s; t < end; t++) {
+        const char *next = t->kind == STEP_LINEAR ? weights_after(w, t, s, end, from, last, thread, threads) : 0;
+        run_part(w->call, t, part, next);
+      }
     }
   }
 }
@@ -94,6 +124,8 @@ static void run_steps(void *argument, int thread, int threads) {
   const struct work *w = argument;
   const struct segment_call *c = w->call;
   const struct step *end = c->step + c->steps, *next;
+  const char *first = share_of_next(w, c->step, thread, threads);
+  if (first) for (int i = 0; i < FETCHED; i += CACHE_LINE) __builtin_prefetch(first + i, 0, 2);
   for (const struct step *s = c->step; s < end; s = next) {
     if (s->waits) pool_barrier(c->pool);
     next = s + 1;

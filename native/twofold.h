@@ -50,6 +50,7 @@ static inline struct tile tile_of(int64_t rows, int64_t most, int64_t i) {
   const int64_t n = tile_count(rows, most), first = rows * i / n;
   return (struct tile){first, rows * (i + 1) / n - first};
 }
+enum { CACHE_LINE = 64 }; /* bytes that memory hands out together */
 enum { UNIT = 32 }; /* columns that one thread makes together: two panels, one block of activations */
 
 /* One attention layer: context parameters and where its part of a page lies.
@@ -125,8 +126,8 @@ struct level {
   void (*widen)(const uint16_t *x, int64_t width, float *y);
   void (*narrow)(const float *x, int64_t width, uint16_t *y);
   /* x · w for `count` rows and columns of units from .. last - 1, into rows of y that begin with column from · UNIT and are
-   * `pitch` floats apart; x is float rows or activations by format */
-  void (*linear)(const struct matrix *w, int64_t from, int64_t last, const float *x, struct activations xq, int fine, int64_t count, float *y, int64_t pitch);
+   * `pitch` floats apart; x is float rows or activations by format; `next`: the weights that the thread reads after these, or 0 */
+  void (*linear)(const struct matrix *w, int64_t from, int64_t last, const void *next, const float *x, struct activations xq, int fine, int64_t count, float *y, int64_t pitch);
   void (*rotate_append)(const struct attention *a, const struct attend_call *c, int64_t row);
   void (*attend)(const struct attention *a, const struct attend_call *c, const struct run *run);
   /* merges what was kept into the state and writes `attended`, for records from .. to - 1 of the tile */
