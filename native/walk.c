@@ -87,9 +87,10 @@ static void flush(const struct walk *walk) {
 }
 
 /* Go on until all lanes are at their ends: CALL. Anything else is what the call of the lane whose turn it is came to
- * (`tf_port_finish`): whoever asked takes the lanes over as they stand. Lanes keep their order at every layer, so a lane
+ * (`tf_port_finish`), or NOTHING after `most_ns`: whoever asked takes the lanes over as they stand. Lanes keep their order at every layer, so a lane
  * may hold the positions that follow another's. */
-EXPORT int tf_walk(struct walk *walk, uint64_t nanoseconds, int64_t spin_ns, int64_t timeout_ns) {
+EXPORT int tf_walk(struct walk *walk, uint64_t nanoseconds, int64_t spin_ns, int64_t timeout_ns, int64_t most_ns) {
+  const long start = clock_ns();
   uint32_t left = 0;
   for (walk->turn = 0; walk->turn < walk->lanes; walk->turn++) {
     if (begin(walk, &walk->lane[walk->turn], nanoseconds) != CALL) return LOST;
@@ -101,6 +102,7 @@ EXPORT int tf_walk(struct walk *walk, uint64_t nanoseconds, int64_t spin_ns, int
     flush(walk);
     const int what = advance(walk, lane, nanoseconds, spin_ns, timeout_ns);
     if (what != CALL) return what;
+    if (clock_ns() - start > most_ns) return NOTHING;
     left -= (uint32_t)done(walk, lane);
   }
   return CALL;

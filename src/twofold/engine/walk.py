@@ -18,6 +18,9 @@ from twofold.native import library
 from twofold.wire.rows import Layout
 
 
+LONG_NS = 200_000_000  # of one walk: the rest of a longer one is walked call by call, so that signals are seen
+
+
 class _Lane(ctypes.Structure):
     _fields_ = (
         ("port", ctypes.c_void_p),
@@ -77,7 +80,7 @@ class Walk:
         raw.lanes, raw.layers, raw.end, raw.context_ns = len(lanes), task.layers, task.end, 0
         try:
             start = time.perf_counter_ns()
-            what = self._function(self._address, int(lanes[0].weights.deadline * 1e9), SPIN_NS, SLICE_NS)
+            what = self._function(self._address, int(lanes[0].weights.deadline * 1e9), SPIN_NS, SLICE_NS, LONG_NS)
             took = time.perf_counter_ns() - start
             self.context_ns += raw.context_ns
             mine = self._lanes[: len(lanes)]
@@ -112,5 +115,5 @@ class Walk:
 @functools.cache
 def _function() -> Any:
     function = library().tf_walk
-    function.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64)
+    function.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
     return function
