@@ -1,7 +1,7 @@
 """The engine: sessions over the two memories. Feed tokens, get logits."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +47,7 @@ class Engine:
         self._walk = Walk(layout, max(lanes or 1, MOST_LANES))
         self._given, self._choice = lanes, LaneChoice()
         self._ending = Ending(self.manifest)
+        self._meanwhile: Callable[[], None] | None = None  # to be called when the next rows go
 
     @property
     def context_ns(self) -> int:
@@ -108,12 +109,17 @@ class Engine:
         """Each session sees one token, all in one step; their logits, as for `step`."""
         return self.step([Part(s, [t]) for s, t in zip(sessions, tokens, strict=True)], largest=largest)
 
-    def step(self, parts: Sequence[Part], *, largest: int | None = None) -> list[F32]:
+    def step(
+        self, parts: Sequence[Part], *, largest: int | None = None, meanwhile: Callable[[], None] | None = None
+    ) -> list[F32]:
         """The sessions, each named once, see their tokens; logits f32[vocabulary] of all that are wanted, in order.
 
         `largest`: so many of the largest logits of a row decide, so those that are smaller may be -infinity. The logits
         are views that the next call overwrites. If the step fails, all sessions are as before and can go on.
+        `meanwhile` is called once all is ready and before the rows go, if it comes to that: what it sets going in other
+        threads has Python to itself while the rows are under way.
         """
+        self._meanwhile = meanwhile
         count = sum(len(part.tokens) for part in parts)
         return self._step(parts, self._lanes_for(count, self.chunk), self.chunk, largest, asked=count)
 
@@ -199,6 +205,9 @@ class Engine:
 
     def _pass(self, lanes: Sequence[Lane]) -> None:
         """The lanes' rows pass through the model: natively as far as that goes, the rest call by call."""
+        if (meanwhile := self._meanwhile) is not None:
+            self._meanwhile = None
+            meanwhile()
         try:
             stands = self._walk(lanes)
             if stands is not None:
