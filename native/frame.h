@@ -43,8 +43,10 @@ int64_t tls_send(struct tls *tls, const void *data, uint64_t length);
 /* Until when a thread does not spin, and for how long it last decided so. */
 struct calm { int64_t until, length; };
 
-/* One end of a link. `in` and `out` are frames, header and payload in one piece. */
-enum kind { PORT_SHARED, PORT_SOCKET, PORT_FED };
+/* One end of a link. `in` and `out` are frames, header and payload in one piece. HERE has none: its calls are worked on in
+ * `tf_port_finish`, on the caller's own rows. */
+enum kind { PORT_SHARED, PORT_SOCKET, PORT_FED, PORT_HERE };
+struct segment_call;
 struct port {
   int32_t kind, descriptor;      /* SOCKET: the socket; SHARED: the eventfd that wakes the other side, or -1: its futex */
   const struct layout *layout;
@@ -60,6 +62,8 @@ struct port {
   uint32_t seen, fault;
   struct tls *tls;               /* SOCKET: the session that its bytes pass through, or 0 */
   struct head call;              /* a copy of the header that arrived last, checked */
+  struct segment_call *const *native; /* HERE: by segment */
+  uint64_t vocabulary;           /* HERE: ids are below it */
 };
 
 /* What a port reports. */
@@ -72,6 +76,7 @@ int tf_port_finish(struct port *port, const struct layout *layout, char *rows, u
 int tf_port_flush(struct port *port);
 void tf_ports_take(struct port **ports, uint32_t count, const struct layout *layout, char *rows);
 void tf_ports_give(struct port **ports, uint32_t count, const struct layout *layout, char *rows, uint64_t worked, int32_t *what);
+int work_here(struct segment_call *const *native, const struct layout *layout, uint64_t vocabulary, char *rows, uint32_t segment, uint32_t count, uint64_t *worked);
 struct desk;
 int desk_wait(struct desk *desk, int64_t spin_ns, int64_t timeout_ns, struct arrival *out, int most);
 int desk_linger(struct desk *desk, int64_t nanoseconds, struct arrival *out, int most);

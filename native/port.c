@@ -6,7 +6,8 @@
  *
  * SHARED: both ends map the frames; a word in a mailbox says that one is there. SOCKET: the frames cross a stream
  * socket, inside TLS if the port has a session (tls.c). FED: Python moves the bytes (WebSocket; TLS where OpenSSL cannot
- * be called from here), and the rest is as for a socket. A caller's rows are written
+ * be called from here), and the rest is as for a socket. HERE: nothing moves, `finish` works on the rows where they are. A
+ * caller's rows are written
  * only when all of the reply is there and right, so a call that failed can be made again elsewhere. What a call
  * carried is wiped as soon as it has been answered.
  */
@@ -227,6 +228,7 @@ static struct head head_of(const struct port *port, uint16_t kind, uint32_t segm
 
 /* Send a call of `count` rows from the front of `rows`. */
 EXPORT int tf_port_begin(struct port *port, const struct layout *layout, const char *rows, uint32_t segment, uint32_t count, uint64_t nanoseconds) {
+  if (port->kind == PORT_HERE) return NOTHING;
   struct head head = head_of(port, FRAME_CALL, segment, count, ++port->sequence, nanoseconds);
   frame_pack(&layout->cut[segment], 0, rows, 0, count, port->out + sizeof head);
   return (int)leave(port, &head);
@@ -283,6 +285,8 @@ EXPORT void tf_port_await(struct port *port, int64_t spin_ns, int64_t timeout_ns
  * nanoseconds worked in *worked; MESSAGE if a message came instead; NOTHING if none came yet: a signal ends the wait
  * early, so that the caller can look around and wait again. */
 EXPORT int tf_port_finish(struct port *port, const struct layout *layout, char *rows, uint32_t segment, uint32_t count, int64_t spin_ns, int64_t timeout_ns, uint64_t *worked) {
+  if (port->kind == PORT_HERE)
+    return work_here(port->native, layout, port->vocabulary, rows, segment, count, worked) ? NOTHING : CALL;
   enum what what = CALL; /* a FED port's reply is parsed already */
   if (port->kind != PORT_FED) {
     if (port->leaving && flush(port) == LOST) return LOST;

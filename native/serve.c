@@ -66,23 +66,28 @@ EXPORT void tf_tally_batch(struct tally *t, const struct cut *cut, uint32_t rows
 /* One of its calls had waited for so long. */
 EXPORT void tf_tally_wait(struct tally *t, int64_t waited) { t->waited += (uint64_t)waited, t->waits[bucket(waited)]++; }
 
-static int known(const struct server *s, uint32_t rows) {
-  const int32_t *id = (const int32_t *)(s->rows + s->layout->cut[0].plane[0].offset);
-  for (uint32_t i = 0; i < rows; i++)
-    if (id[i] < 0 || (uint32_t)id[i] >= s->vocabulary) return 0;
+static int known(const struct layout *layout, uint64_t vocabulary, const char *rows, uint32_t count) {
+  const int32_t *id = (const int32_t *)(rows + layout->cut[0].plane[0].offset);
+  for (uint32_t i = 0; i < count; i++)
+    if (id[i] < 0 || (uint32_t)id[i] >= vocabulary) return 0;
   return 1;
+}
+
+/* 0 if the segment ran on the first `count` rows, and its nanoseconds in *worked; else it takes Python to say what is wrong. */
+int work_here(struct segment_call *const *native, const struct layout *layout, uint64_t vocabulary, char *rows, uint32_t segment, uint32_t count, uint64_t *worked) {
+  if (count - 1 >= layout->cut[segment].limit || (!segment && !known(layout, vocabulary, rows, count))) return 1;
+  struct segment_call *call = native[segment];
+  const int64_t start = clock_ns();
+  call->rows = rows, call->count = count;
+  tf_segment(call);
+  *worked = (uint64_t)(clock_ns() - start);
+  return 0;
 }
 
 /* 0 if the segment ran on the rows */
 static int32_t run(const struct server *s, uint32_t segment, uint32_t rows, uint64_t *worked) {
   if (!s->native) return s->work(segment, rows, worked);
-  if (!segment && !known(s, rows)) return 1;
-  struct segment_call *call = s->native[segment];
-  const int64_t start = clock_ns();
-  call->rows = s->rows, call->count = rows;
-  tf_segment(call);
-  *worked = (uint64_t)(clock_ns() - start);
-  return 0;
+  return work_here(s->native, s->layout, s->vocabulary, s->rows, segment, rows, worked);
 }
 
 /* Run the best batch and answer it. Notes in `out` the calls that did not come straight to the queue, and those whose

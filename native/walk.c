@@ -15,7 +15,6 @@ struct lane {
   const struct context_call *const *context; /* of each layer */
   char *rows;
   const uint32_t *wanted;                    /* which rows go on to the end, rising */
-  uint64_t worked_ns;                        /* added up */
   uint32_t count, wanted_count;              /* rows of a layer, and of the end; none: there is no end */
   uint32_t stage;                            /* segments answered */
   uint32_t begun;                            /* the call of the next is on its way */
@@ -25,10 +24,11 @@ struct walk {
   struct lane *lane;
   uint64_t *segment_ns; /* of each segment, added up: how long weight memory worked on it */
   uint64_t *layer_ns;   /* of each layer, added up: its context operations */
-  uint64_t context_ns;  /* added up */
+  uint64_t context_ns, worked_ns; /* of this walk */
+  uint32_t calls;       /* answered in it */
   uint32_t lanes, layers;
-  uint32_t end;        /* the segment that ends the step */
-  uint32_t turn;       /* whose turn it is */
+  uint32_t end;         /* the segment that ends the step */
+  uint32_t turn;        /* whose turn it is */
 };
 
 static int done(const struct walk *walk, const struct lane *lane) {
@@ -64,7 +64,8 @@ static int advance(struct walk *walk, struct lane *lane, uint64_t nanoseconds, i
   const int what = tf_port_finish(lane->port[segment], walk->layout, lane->rows, segment, count_of(walk, lane), spin_ns, timeout_ns, &worked);
   if (what != CALL) return what;
   lane->begun = 0;
-  lane->worked_ns += worked;
+  walk->worked_ns += worked;
+  walk->calls++;
   walk->segment_ns[segment] += worked;
   if (lane->stage < walk->layers) {
     const long start = clock_ns();
@@ -87,10 +88,12 @@ static void flush(const struct walk *walk) {
 }
 
 /* Go on until all lanes are at their ends: CALL. Anything else is what the call of the lane whose turn it is came to
- * (`tf_port_finish`): whoever asked takes the lanes over as they stand. Lanes keep their order at every layer, so a lane
+ * (`tf_port_finish`), or NOTHING after `most_ns`: whoever asked takes the lanes over as they stand. Lanes keep their order at every layer, so a lane
  * may hold the positions that follow another's. */
-EXPORT int tf_walk(struct walk *walk, uint64_t nanoseconds, int64_t spin_ns, int64_t timeout_ns) {
+EXPORT int tf_walk(struct walk *walk, uint64_t nanoseconds, int64_t spin_ns, int64_t timeout_ns, int64_t most_ns) {
+  const long start = clock_ns();
   uint32_t left = 0;
+  walk->context_ns = walk->worked_ns = walk->calls = 0;
   for (walk->turn = 0; walk->turn < walk->lanes; walk->turn++) {
     if (begin(walk, &walk->lane[walk->turn], nanoseconds) != CALL) return LOST;
     left += !done(walk, &walk->lane[walk->turn]);
@@ -101,6 +104,7 @@ EXPORT int tf_walk(struct walk *walk, uint64_t nanoseconds, int64_t spin_ns, int
     flush(walk);
     const int what = advance(walk, lane, nanoseconds, spin_ns, timeout_ns);
     if (what != CALL) return what;
+    if (clock_ns() - start > most_ns) return NOTHING;
     left -= (uint32_t)done(walk, lane);
   }
   return CALL;

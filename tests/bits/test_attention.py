@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from engines import LEVELS, native
 
-from twofold.kernels.base import Backend, PagePool, page_layout
+from twofold.kernels.base import Backend, PagePool, Stretch, page_layout
 from twofold.kernels.native import Native
 from twofold.kernels.reference import Reference
 from twofold.model.manifest import NUMERICS, Manifest
@@ -73,12 +73,12 @@ class Session:
         """Bits of what attention gives for every position, fed in steps of these sizes, repeated."""
         memory = np.full((5, page_layout(self.manifest)[1]), 0x7C, np.uint8)  # NaN wherever nothing was written
         kernels = backend.context(self.manifest, PagePool(memory), 64)
-        rows, table = Rows(Layout(self.manifest)), np.array(self.pages, np.int32)
+        rows = Rows(Layout(self.manifest))
         placed = kernels.placed(rows)
         found, at, turn = [], 0, 0
         while at < LENGTH:
             count = min(steps[turn % len(steps)], LENGTH - at)
-            placed.place(range(at, at + count), [table] * count)
+            placed.place([Stretch(at, count, self.pages)])
             for name, values in self.planes.items():
                 rows[name][:count] = values[at : at + count]
             placed.attend(0, count)

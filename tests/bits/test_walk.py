@@ -38,7 +38,7 @@ def test_the_walk_gives_the_bits_of_the_loop_and_counts_the_same_calls(
         assert np.array_equal(all_logits(walking, tokens, chunk), expected)
         steps = -(-len(tokens) // chunk)
         assert walking.weights.spent.calls - before == steps * (len(walking.manifest.layers) + 1)
-    assert walking.weights.ports(range(len(walking.manifest.layers) + 1)) is not None
+    assert walking.weights.ports(len(walking.manifest.layers), len(walking.manifest.layers)) is not None
     work = walking.work()
     assert min(*work.segments_ns, *work.layers_ns) > 0
     assert (sum(work.segments_ns), sum(work.layers_ns)) == (work.weights_ns, work.context_ns)

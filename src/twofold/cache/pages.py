@@ -73,9 +73,9 @@ class PageTable:
     def reserve(self, session: int, count: int) -> None:
         """Give the session pages for `count` positions more; RequestError, taking none, if too few are free."""
         needed = self.missing(session, count)
-        self._need(needed)
-        for _ in range(needed):
-            self._sequences[session].pages.append(self._take())
+        if needed:
+            self._need(needed)
+            self._sequences[session].pages += [self._take() for _ in range(needed)]
 
     def advance(self, session: int, count: int) -> None:
         """`count` more positions hold what was seen."""

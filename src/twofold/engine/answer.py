@@ -1,6 +1,7 @@
 """An answer under way: pieces come from the engine's thread and go to a thread or an event loop that waits."""
 
 import asyncio
+import functools
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -49,10 +50,13 @@ class Answer:
 
     async def __anext__(self) -> Piece:
         while not self._over:
-            ready = asyncio.Event()
-            if (piece := self._take((asyncio.get_running_loop(), ready.set))) is not None:
+            if self._pieces:  # whoever iterates is alone in taking them
+                return self._given(self._pieces.popleft())
+            loop = asyncio.get_running_loop()
+            ready = loop.create_future()
+            if (piece := self._take((loop, functools.partial(_ready, ready)))) is not None:
                 return self._given(piece)
-            await ready.wait()
+            await ready
         raise StopAsyncIteration
 
     def _take(self, waiter: Waiter) -> Piece | TwofoldError | None:
@@ -68,6 +72,12 @@ class Answer:
             raise piece
         self._over = piece.finish is not None
         return piece
+
+
+def _ready(future: asyncio.Future[None]) -> None:
+    """End the wait; whoever waited may have given up meanwhile."""
+    if not future.done():
+        future.set_result(None)
 
 
 def wake(waiters: Iterable[Waiter]) -> None:

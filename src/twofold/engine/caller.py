@@ -14,7 +14,6 @@ import ctypes
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from twofold.engine.attach import Attachments
@@ -84,6 +83,7 @@ class Caller:
         self._own: dict[str, Lent] = {}  # a connection to each replica
         self._only: dict[int, Lent] = {}  # of segments that no second replica can be called for
         self._ports: ctypes.Array[ctypes.c_void_p] | None = None  # of those; null for others
+        self._ways: set[tuple[int, int | None]] = set()  # that lead through these ports alone
         self._pending: Pending | None = None
         self._lent: Lent | None = None
         self._spent_ns = 0
@@ -145,8 +145,9 @@ class Caller:
             self._forget_only()
             lent.attachment.drop(lent)
 
-    def ports(self, segments: Iterable[int]) -> int | None:
-        """Address of the ports that calls go to, by segment; None if those of `segments` are not known, or are many."""
+    def ports(self, layers: int, end: int | None) -> int | None:
+        """Address of the ports that calls go to, by segment; None if those of the first `layers` segments and of `end`
+        are not known, or are many."""
         if self.attachments.map is not self._map:
             self._reread()
         if self._ports is None:
@@ -154,8 +155,12 @@ class Caller:
             self._ports = (ctypes.c_void_p * len(self.rows.layout.cuts))(
                 *map(found.get, range(len(self.rows.layout.cuts)))
             )
-        known = all(map(self._ports.__getitem__, segments))
-        return ctypes.addressof(self._ports) if known else None
+            self._ways.clear()
+        if (layers, end) not in self._ways:
+            if not all(self._ports[segment] for segment in (*range(layers), *(() if end is None else (end,)))):
+                return None
+            self._ways.add((layers, end))
+        return ctypes.addressof(self._ports)
 
     def adopt(self, segment: int, count: int, what: int) -> None:
         """A call that was begun at one of `ports`, and has come to `what`, is for `finish` to wait for."""

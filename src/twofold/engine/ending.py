@@ -5,8 +5,6 @@ chosen among the k comes out the same: what is left out lies so far below that n
 of them.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from twofold.kernels.arithmetic import F32
@@ -38,12 +36,10 @@ class Ending:
         far = any(replica.url.partition("://")[0] in NETWORKS for replica in seen.replicas)
         return self.top if far else self.all
 
-    def logits(self, rows: Rows, count: int) -> Iterator[F32]:
-        """The logits of the first `count` rows after segment `all`: views f32[vocabulary]."""
-        return iter(rows["logits"][:count])
+    def largest(self, rows: Rows, count: int, largest: int, at: int) -> list[F32] | None:
+        """The logits of the first `count` rows after segment `top`: our own rows f32[vocabulary], from number `at` on.
 
-    def largest(self, rows: Rows, count: int, largest: int, at: int) -> Iterator[F32] | None:
-        """The same after segment `top`, in our own rows from number `at` on; None if it has to be all after all.
+        None if it has to be all after all.
 
         That is so if more logits are as good as equal to the last of the `largest` than the segment gives, or if one is
         no number.
@@ -61,4 +57,4 @@ class Ending:
             spread[self._filled[at + number]] = -np.inf
             spread[ids] = rows["top_values"][number]
             self._filled[at + number] = ids
-        return iter(self._spread[at : at + count])
+        return self._spread[at : at + count]

@@ -1,21 +1,20 @@
 """The engine: sessions over the two memories. Feed tokens, get logits."""
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from twofold.engine.caller import Caller
 from twofold.engine.ending import Ending
-from twofold.engine.lane import Lane
-from twofold.engine.step import Task, step, together
+from twofold.engine.lane import Lane, Share
+from twofold.engine.step import step, together
 from twofold.engine.walk import Walk
 from twofold.engine.work import Work, at_work
 from twofold.errors import RequestError
 from twofold.kernels.arithmetic import F32
-from twofold.memory.context import ContextMemory, Run
+from twofold.memory.context import ContextMemory
 from twofold.schedule.lanes import MOST_LANES, LaneChoice, Piece, Ran, deal
 
 
@@ -48,6 +47,7 @@ class Engine:
         self._walk = Walk(layout, max(lanes or 1, MOST_LANES))
         self._given, self._choice = lanes, LaneChoice()
         self._ending = Ending(self.manifest)
+        self._meanwhile: Callable[[], None] | None = None  # to be called when the next rows go
 
     @property
     def context_ns(self) -> int:
@@ -109,12 +109,17 @@ class Engine:
         """Each session sees one token, all in one step; their logits, as for `step`."""
         return self.step([Part(s, [t]) for s, t in zip(sessions, tokens, strict=True)], largest=largest)
 
-    def step(self, parts: Sequence[Part], *, largest: int | None = None) -> list[F32]:
+    def step(
+        self, parts: Sequence[Part], *, largest: int | None = None, meanwhile: Callable[[], None] | None = None
+    ) -> list[F32]:
         """The sessions, each named once, see their tokens; logits f32[vocabulary] of all that are wanted, in order.
 
         `largest`: so many of the largest logits of a row decide, so those that are smaller may be -infinity. The logits
         are views that the next call overwrites. If the step fails, all sessions are as before and can go on.
+        `meanwhile` is called once all is ready and before the rows go, if it comes to that: what it sets going in other
+        threads has Python to itself while the rows are under way.
         """
+        self._meanwhile = meanwhile
         count = sum(len(part.tokens) for part in parts)
         return self._step(parts, self._lanes_for(count, self.chunk), self.chunk, largest, asked=count)
 
@@ -127,77 +132,97 @@ class Engine:
         """How many lanes a step of so many rows gets, `most` at most in each."""
         if self._given is not None:
             return self._given
-        if not self.weights.away:
+        if count == 1 or not self.weights.away:
             return 1
         return self._choice.choose(count, most, time.monotonic_ns())
 
     def _step(self, parts: Sequence[Part], lanes: int, most: int, largest: int | None, *, asked: int) -> list[F32]:
         """A step in so many lanes, which were chosen for `asked` rows."""
-        loads = deal([(len(p.tokens), p.wanted) for p in parts], lanes, most=most, most_wanted=self._head_rows)
-        known = len(self._lanes)
-        while len(self._lanes) < min(lanes, len(loads)):
-            self._lanes.append(Lane(self.weights.another(), self.context))
         end = self._ending.segment(largest, self.weights.attachments.map)
-        start, before = time.monotonic_ns(), self._worked()
-        logits = self._ended(parts, loads, end, largest)
+        if asked == 1:
+            logits = self._at_once(parts, end, largest)
+        else:
+            logits = self._measured(parts, lanes, most, end, largest, asked=asked)
+        self.context.advance([(part.session.number, len(part.tokens)) for part in parts])
+        for part in parts:
+            part.session.tokens += part.tokens
+        return logits
+
+    def _at_once(self, parts: Sequence[Part], end: int, largest: int | None) -> list[F32]:
+        """All rows in the first lane, where they fit: the short way of a step."""
+        lane = self._lanes[0]
+        lane.load([Share(p.session.number, 0, p.tokens, p.wanted) for p in parts], len(self.manifest.layers), end)
+        self._pass([lane])
+        found = self._logits(lane, end, largest, 0)
+        return self._at_once(parts, self._ending.all, None) if found is None else found
+
+    def _measured(
+        self, parts: Sequence[Part], lanes: int, most: int, end: int, largest: int | None, *, asked: int
+    ) -> list[F32]:
+        """The rows in so many lanes; what came of it is noted, for the next choice."""
+        known, start, before = len(self._lanes), time.monotonic_ns(), self._worked()
+        fits = asked <= most and sum([part.wanted for part in parts]) <= self._head_rows
+        if lanes == 1 and fits:
+            logits = self._at_once(parts, end, largest)
+        else:
+            loads = deal([(len(p.tokens), p.wanted) for p in parts], lanes, most=most, most_wanted=self._head_rows)
+            while len(self._lanes) < min(lanes, len(loads)):
+                self._lanes.append(Lane(self.weights.another(), self.context))
+            logits = self._dealt(parts, loads, end, largest)
         now, after = time.monotonic_ns(), self._worked()
         if known == len(self._lanes):  # connections are made once; that is not how long a step takes
             ran = Ran(now - start, *(late - early for late, early in zip(after, before, strict=True)))
             self._choice.ran(asked, most, lanes, ran, now)
-        for part in parts:
-            self.context.advance([(part.session.number, len(part.tokens))])
-            part.session.tokens += part.tokens
         return logits
 
     def _worked(self) -> tuple[int, int, int]:
         """Nanoseconds that the memories worked so far, and calls made."""
         return self.weights.spent.weights_ns, self.context_ns, self.weights.spent.calls
 
-    def _ended(self, parts: Sequence[Part], loads: list[list[Piece]], end: int, largest: int | None) -> list[F32]:
+    def _dealt(self, parts: Sequence[Part], loads: list[list[Piece]], end: int, largest: int | None) -> list[F32]:
         """Pass the loads through the model to segment `end`, as many at a time as there are lanes."""
         found: list[F32] = []
-        ahead: Counter[int] = Counter()
+        ahead: dict[int, int] = {}
         for first in range(0, len(loads), len(self._lanes)):
             found = [row.copy() for row in found] if end == self._ending.all else found  # the lanes are used again
             lanes = self._lanes[: len(loads) - first]
             for lane, load in zip(lanes, loads[first:], strict=False):
-                self._load(lane, parts, load, ahead, end)
+                lane.load(_shares(parts, load, ahead), len(self.manifest.layers), end)
             self._pass(lanes)
             for lane in lanes:
                 given = self._logits(lane, end, largest, len(found))
                 if given is None:
-                    return self._ended(parts, loads, self._ending.all, None)
+                    return self._dealt(parts, loads, self._ending.all, None)
                 found += given
         return found
 
-    def _logits(self, lane: Lane, end: int, largest: int | None, at: int) -> Iterable[F32] | None:
+    def _logits(self, lane: Lane, end: int, largest: int | None, at: int) -> list[F32] | None:
         """What the end gave of the lane's wanted rows (`Ending`)."""
         count = len(lane.task.wanted)
-        if not count:
-            return []
-        if largest is None or end == self._ending.all:
-            return self._ending.logits(lane.rows, count)
+        if not count or largest is None or end == self._ending.all:
+            return lane.logits[:count]
         return self._ending.largest(lane.rows, count, largest, at)
-
-    def _load(self, lane: Lane, parts: Sequence[Part], load: list[Piece], ahead: Counter[int], end: int) -> None:
-        runs: list[Run] = []
-        tokens: list[int] = []
-        wanted: list[int] = []
-        for piece in load:
-            session = parts[piece.part].session.number
-            runs.append(Run(session, ahead[session], piece.rows))
-            ahead[session] += piece.rows
-            tokens += parts[piece.part].tokens[piece.first : piece.first + piece.rows]
-            wanted += range(len(tokens) - piece.wanted, len(tokens))
-        lane.load(runs, tokens, Task(len(tokens), len(self.manifest.layers), end, wanted))
 
     def _pass(self, lanes: Sequence[Lane]) -> None:
         """The lanes' rows pass through the model: natively as far as that goes, the rest call by call."""
+        if (meanwhile := self._meanwhile) is not None:
+            self._meanwhile = None
+            meanwhile()
         try:
             stands = self._walk(lanes)
-            pairs = zip(lanes, stands, strict=True)
-            together(step(lane.weights, lane.attend, lane.rows, lane.task, at) for lane, at in pairs)
+            if stands is not None:
+                pairs = zip(lanes, stands, strict=True)
+                together(step(lane.weights, lane.attend, lane.rows, lane.task, at) for lane, at in pairs)
         except BaseException:
             for lane in lanes:
                 lane.weights.abandon()
             raise
+
+
+def _shares(parts: Sequence[Part], load: Sequence[Piece], ahead: dict[int, int]) -> Iterator[Share]:
+    """The rows of a load; `ahead`: how many rows of each session other loads have already."""
+    for piece in load:
+        part = parts[piece.part]
+        session = part.session.number
+        yield Share(session, ahead.get(session, 0), part.tokens[piece.first : piece.first + piece.rows], piece.wanted)
+        ahead[session] = ahead.get(session, 0) + piece.rows

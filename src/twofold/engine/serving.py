@@ -132,6 +132,7 @@ class Serving:
         self._askers: dict[int, Asker] = {}
         self._outside: dict[int, bytes] = {}
         self._cancelled: set[int] = set()
+        self._told: list[Waiter] = []  # who was given something and is to be woken
         self._counts = Counts()
         self._changed = threading.Condition()
         self._until: float | None = None  # when answers in hand are ended, once none are taken any more
@@ -253,9 +254,10 @@ class Serving:
             while True:
                 if self._until is not None and self._clock() >= self._until:
                     self._cancelled |= set(self._askers)
-                wake(self._drop(self._cancelled))
+                self._told += self._drop(self._cancelled)
                 if self._askers:
                     return self._scheduler.plan(self._now())
+                self._wake()
                 if self._until is not None:
                     return None
                 self._changed.wait()
@@ -275,13 +277,18 @@ class Serving:
         try:
             rows = [Part(Session(part.session), part.tokens, int(part.wanted)) for part in parts]
             with self._masks.made(asker.mask for asker in asked if asker.mask):
-                given = self._engine.step(rows, largest=_largest(asked))
+                given = self._engine.step(rows, largest=_largest(asked), meanwhile=self._wake)
         except TwofoldError as error:
             self._fail([part.number for part in parts], error)
             return
         took = Seconds(self._clock() - start)
-        waiters = self._tell(step, asked, given, took)
-        wake(waiters)
+        self._told += self._tell(step, asked, given, took)
+
+    def _wake(self) -> None:
+        """Wake who was told something. That waits until the next step's rows go: an event loop that is woken wants the
+        interpreter, which planning a step needs as well, and walking it does not."""
+        told, self._told = self._told, []
+        wake(told)
 
     def _move(self, step: Step) -> None:
         """Copy pages out of the pool, or back."""
@@ -338,11 +345,11 @@ class Serving:
     def _fail(self, numbers: Iterable[int], error: TwofoldError) -> None:
         """The step of these failed."""
         with self._changed:
-            waiters = [self._over(number, error) for number in numbers]
-        wake(waiter for waiter in waiters if waiter)
+            self._told += [waiter for number in numbers if (waiter := self._over(number, error))]
 
     def _end_all(self, error: TwofoldError) -> None:
-        wake(waiter for number in list(self._askers) if (waiter := self._over(number, error)))
+        self._told += [waiter for number in list(self._askers) if (waiter := self._over(number, error))]
+        self._wake()
 
     def _finish(self, number: int, finish: str) -> Waiter | None:
         return self._over(number, self._askers[number].telling.end(finish))

@@ -9,7 +9,7 @@
 are with weight memory, so that several lanes can take turns. `walk.py` has the same in one native call.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from twofold.wire.rows import Rows
@@ -40,7 +40,7 @@ class Task(NamedTuple):
     rows: int
     layers: int
     end: int
-    wanted: Sequence[int]  # numbers of rows, rising
+    wanted: list[int]  # numbers of rows, rising
 
 
 class Stand(NamedTuple):

@@ -55,6 +55,8 @@ class HeldText:
 
     def push(self, text: str) -> str:
         """What of the text so far can be shown; after a stop string, nothing more."""
+        if not self._stop:
+            return text
         self._held += text
         found = [at for at in (self._held.find(stop) for stop in self._stop) if at >= 0]
         if found:

@@ -17,6 +17,9 @@ from twofold.link.port import SPIN_NS, What, native_layout
 from twofold.native import library
 from twofold.wire.rows import Layout
 
+_DONE = int(What.CALL)
+LONG_NS = 200_000_000  # of one walk: the rest of a longer one is walked call by call, so that signals are seen
+
 
 class _Lane(ctypes.Structure):
     _fields_ = (
@@ -24,7 +27,6 @@ class _Lane(ctypes.Structure):
         ("context", ctypes.c_void_p),
         ("rows", ctypes.c_void_p),
         ("wanted", ctypes.c_void_p),
-        ("worked_ns", ctypes.c_uint64),
         ("count", ctypes.c_uint32),
         ("wanted_count", ctypes.c_uint32),
         ("stage", ctypes.c_uint32),
@@ -39,6 +41,8 @@ class _Walk(ctypes.Structure):
         ("segment_ns", ctypes.c_void_p),
         ("layer_ns", ctypes.c_void_p),
         ("context_ns", ctypes.c_uint64),
+        ("worked_ns", ctypes.c_uint64),
+        ("calls", ctypes.c_uint32),
         ("lanes", ctypes.c_uint32),
         ("layers", ctypes.c_uint32),
         ("end", ctypes.c_uint32),
@@ -52,6 +56,7 @@ class Walk:
     def __init__(self, layout: Layout, most_lanes: int) -> None:
         self._layout = native_layout(layout)
         self._lanes = (_Lane * most_lanes)()
+        self._each = list(self._lanes)
         self._wanted = [(ctypes.c_uint32 * layout.head_rows)() for _ in range(most_lanes)]
         self.segments_ns = (ctypes.c_uint64 * len(layout.cuts))()  # time that weight memory worked, by segment
         self.layers_ns = (ctypes.c_uint64 * len(layout.cuts))()  # time in context operations, by layer
@@ -65,52 +70,53 @@ class Walk:
         self._function = _function()
         self.context_ns = 0  # time in context operations
 
-    def __call__(self, lanes: Sequence[Lane]) -> list[Stand]:
-        """Pass the lanes' rows through the model as their tasks say; where each stands, as not all may be at the end.
+    def __call__(self, lanes: Sequence[Lane]) -> list[Stand] | None:
+        """Pass the lanes' rows through the model as their tasks say; where each stands if not all are at their ends.
 
         All tasks have the same layers and end.
         """
-        for number, lane in enumerate(lanes):
-            if not self._load(number, lane):
+        for lane, raw, wanted in zip(lanes, self._each, self._wanted, strict=False):
+            if not _load(raw, wanted, lane):
                 return [Stand()] * len(lanes)
-        raw, task, spent = self._raw, lanes[0].task, lanes[0].weights.spent
-        raw.lanes, raw.layers, raw.end, raw.context_ns = len(lanes), task.layers, task.end, 0
+        raw, (_, layers, end, _), weights = self._raw, lanes[0].task, lanes[0].weights
+        raw.lanes, raw.layers, raw.end = len(lanes), layers, end
         try:
             start = time.perf_counter_ns()
-            what = self._function(self._address, int(lanes[0].weights.deadline * 1e9), SPIN_NS, SLICE_NS)
-            took = time.perf_counter_ns() - start
-            self.context_ns += raw.context_ns
-            mine = self._lanes[: len(lanes)]
-            spent.add(sum([one.stage for one in mine]), sum([one.worked_ns for one in mine]), took - raw.context_ns)
+            what = self._function(self._address, int(weights.deadline * 1e9), SPIN_NS, SLICE_NS, LONG_NS)
+            took, context = time.perf_counter_ns() - start, raw.context_ns
+            self.context_ns += context
+            weights.spent.add(raw.calls, raw.worked_ns, took - context)
         except BaseException:
             self._hand_over(lanes, What.NOTHING)
             raise
-        return self._hand_over(lanes, what)
-
-    def _load(self, number: int, lane: Lane) -> bool:
-        """Whether all calls of the lane can be made natively."""
-        task = lane.task
-        port = lane.weights.ports((*range(task.layers), task.end) if task.wanted else range(task.layers))
-        context = lane.placed.layers(task.rows)
-        if port is None or context is None:
-            return False
-        count, wanted = len(task.wanted), self._wanted[number]
-        wanted[:count] = list(task.wanted)
-        self._lanes[number] = _Lane(port, context, lane.rows.address, ctypes.addressof(wanted), 0, task.rows, count)
-        return True
+        return None if what == _DONE else self._hand_over(lanes, what)
 
     def _hand_over(self, lanes: Sequence[Lane], what: int) -> list[Stand]:
         """What the lanes' callers have to finish; `what`: what the call of the lane whose turn it is has come to."""
-        for number, (lane, raw) in enumerate(zip(lanes, self._lanes, strict=False)):
+        for number, (lane, raw) in enumerate(zip(lanes, self._each, strict=False)):
             if raw.begun:
                 last = raw.stage >= lane.task.layers
                 segment, count = (lane.task.end, raw.wanted_count) if last else (raw.stage, raw.count)
                 lane.weights.adopt(segment, count, what if number == self._raw.turn else What.NOTHING)
-        return [Stand(raw.stage, bool(raw.begun)) for _, raw in zip(lanes, self._lanes, strict=False)]
+        return [Stand(raw.stage, bool(raw.begun)) for _, raw in zip(lanes, self._each, strict=False)]
+
+
+def _load(raw: _Lane, wanted: ctypes.Array[ctypes.c_uint32], lane: Lane) -> bool:
+    """Whether all calls of the lane can be made natively; then `raw` has them, from the first on."""
+    task = lane.task
+    port = lane.weights.ports(task.layers, task.end if task.wanted else None)
+    context = lane.placed.layers(task.rows)
+    if port is None or context is None:
+        return False
+    count = len(task.wanted)
+    wanted[:count] = list[Any](task.wanted)
+    raw.port, raw.context, raw.rows, raw.wanted = port, context, lane.rows.address, ctypes.addressof(wanted)
+    raw.count, raw.wanted_count, raw.stage, raw.begun = task.rows, count, 0, 0
+    return True
 
 
 @functools.cache
 def _function() -> Any:
     function = library().tf_walk
-    function.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64)
+    function.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
     return function

@@ -7,7 +7,7 @@ Ask `capabilities()` what a backend can do; never test its name.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -62,14 +62,22 @@ class WeightKernels(Protocol):
         """Give the memory back; no run may follow."""
 
 
+class Stretch(NamedTuple):
+    """Rows at neighbouring positions of one session, whose pages are `pages`."""
+
+    first: int
+    rows: int
+    pages: Sequence[int]
+
+
 class PlacedRows(Protocol):
     """The rows of one lane as context memory sees them: which position of which session each stands at.
 
     What follows from that for every layer, as the rotary sines and cosines, is worked out once a step and kept here.
     """
 
-    def place(self, positions: Sequence[int], tables: Sequence[npt.NDArray[np.int32]]) -> None:
-        """The rows of the next step: row r stands at positions[r] of the session whose pages are tables[r]."""
+    def place(self, stretches: Sequence[Stretch]) -> None:
+        """The rows of the next step: those of one stretch after the other, each of another session."""
 
     def attend(self, layer: int, count: int) -> None:
         """Rotate and append the first `count` rows, then attend: planes q, k, v → attended."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from twofold.cache.pages import PAGE_POSITIONS
 from twofold.errors import ConfigurationError, DeviceError, InternalError, ModelError
-from twofold.kernels.base import Capabilities, PagePool, Progress, page_layout
+from twofold.kernels.base import Capabilities, PagePool, Progress, Stretch, page_layout
 from twofold.kernels.binding import (
     AttendCall,
     AttentionStruct,
@@ -251,7 +251,8 @@ class NativeContext:
             )
             for a, sinks, offset in zip(manifest.layers, self._sinks, offsets, strict=True)
         ]  # fmt: skip
-        self.scratch_floats = self._scratch_needed(min(len(pool.memory), -(-manifest.context_length // PAGE_POSITIONS)))
+        self.chunks = min(len(pool.memory), -(-manifest.context_length // PAGE_POSITIONS))  # of one session
+        self.scratch_floats = self._scratch_needed(self.chunks)
         self.scratch = reserved(self.scratch_floats * 4)
 
     def _scratch_needed(self, chunks: int) -> int:
@@ -274,9 +275,11 @@ class NativeRows:
     def __init__(self, context: NativeContext, rows: Rows) -> None:
         self._context, self._planes = context, rows
         self._functions = context.native.functions
-        self._positions = np.zeros(context.rows, np.int64)
-        self._tables = np.zeros(context.rows, np.uint64)
-        self._kept: list[npt.NDArray[np.int32]] = []
+        self._positions = (ctypes.c_int64 * context.rows)()
+        self._tables = (ctypes.c_void_p * context.rows)()
+        self._known: list[list[int]] = [[]] * context.rows  # the pages of each stretch, as in `_pages`
+        self._pages = reserved(context.rows * context.chunks * 4).view(np.int32).reshape(context.rows, context.chunks)
+        self._pages_at = self._pages.ctypes.data
         kinds = {layer.rotary for layer in context.layers}
         self._angles = {rotary: _RotaryTable(rotary, context.rows) for rotary in kinds}
         widest = max((a.heads * a.head_dim for a in context.layers), default=1)
@@ -285,16 +288,20 @@ class NativeRows:
         self._addresses = (ctypes.c_void_p * len(self._calls))(*(ctypes.addressof(call) for call, _ in self._calls))
         self._count = 0  # rows of the calls at `_addresses`
 
-    def place(self, positions: Sequence[int], tables: Sequence[npt.NDArray[np.int32]]) -> None:
+    def place(self, stretches: Sequence[Stretch]) -> None:
         """Say what the rows of the next step are, and make their rotary tables."""
-        count = len(positions)
-        if count > self._context.rows:
-            raise InternalError(f"{count} rows in a step made for {self._context.rows}")
-        self._positions[:count] = positions
-        self._kept = list(tables)
-        self._tables[:count] = [table.ctypes.data for table in tables]
+        end = 0
+        for number, (first, rows, pages) in enumerate(stretches):
+            start, end = end, end + rows
+            if end > self._context.rows:
+                raise InternalError(f"{end} rows in a step made for {self._context.rows}")
+            if self._known[number] != pages:  # mostly they are those of the step before
+                self._known[number] = list(pages)
+                self._pages[number, : len(pages)] = pages
+            self._positions[start:end] = list(range(first, first + rows))
+            self._tables[start:end] = [self._pages_at + 4 * self._context.chunks * number] * rows
         for table in self._angles.values():
-            table.fill(self._functions, self._positions, count)
+            table.fill(self._functions, ctypes.addressof(self._positions), end)
 
     def attend(self, layer: int, count: int) -> None:
         """Rotate, append, attend: planes q, k, v → attended."""
@@ -319,7 +326,7 @@ class NativeRows:
         for layer, attention in zip(context.layers, context.attention, strict=True):
             rotary = self._angles[layer.rotary]
             attend = AttendCall(
-                0, self._positions.ctypes.data, self._tables.ctypes.data, context.pool.memory.ctypes.data,
+                0, ctypes.addressof(self._positions), ctypes.addressof(self._tables), context.pool.memory.ctypes.data,
                 context.pool.page_bytes, rotary.cosine.ctypes.data, rotary.sine.ctypes.data,
                 *planes, self._rotated.ctypes.data,
             )  # fmt: skip
@@ -341,9 +348,9 @@ class _RotaryTable:
         )
         self.cosine = np.zeros((rows, rotary.dimensions), np.float32)
         self.sine = np.zeros((rows, rotary.dimensions), np.float32)
+        self._own = ctypes.addressof(self._rotary)
+        self._tables = self.cosine.ctypes.data, self.sine.ctypes.data
 
-    def fill(self, functions: Functions, positions: npt.NDArray[np.int64], count: int) -> None:
-        """The first `count` rows for these positions."""
-        functions.rotary(
-            ctypes.addressof(self._rotary), positions.ctypes.data, count, self.cosine.ctypes.data, self.sine.ctypes.data
-        )
+    def fill(self, functions: Functions, positions: int, count: int) -> None:
+        """The first `count` rows for the positions at this address."""
+        functions.rotary(self._own, positions, count, *self._tables)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from twofold.errors import InternalError
 from twofold.kernels import arithmetic
 from twofold.kernels.arithmetic import F16, F32
-from twofold.kernels.base import Capabilities, PagePool, Progress, page_layout
+from twofold.kernels.base import Capabilities, PagePool, Progress, Stretch, page_layout
 from twofold.kernels.blocks import Weights, decode
 from twofold.model.checkpoint import Tensors
 from twofold.model.manifest import Manifest, Model
@@ -139,11 +139,12 @@ class ReferenceRows:
     def __init__(self, layers: Sequence[Attention], offsets: Sequence[int], pool: PagePool, rows: Rows) -> None:
         self._layers, self._offsets, self._pool, self._rows = layers, offsets, pool, rows
         self._positions: list[int] = []
-        self._tables: list[npt.NDArray[np.int32]] = []
+        self._tables: list[list[int]] = []
 
-    def place(self, positions: Sequence[int], tables: Sequence[npt.NDArray[np.int32]]) -> None:
+    def place(self, stretches: Sequence[Stretch]) -> None:
         """Say what the rows of the next step are."""
-        self._positions, self._tables = list(positions), list(tables)
+        self._positions = [position for first, rows, _ in stretches for position in range(first, first + rows)]
+        self._tables = [list(pages) for _, rows, pages in stretches for _ in range(rows)]
 
     def layers(self, count: int) -> int | None:
         """There are no native calls (`PlacedRows.layers`)."""
@@ -178,7 +179,7 @@ class ReferenceRows:
 
     def _append(self, layer: int, what: Attention, row: int, k: F16, v: npt.NDArray[np.generic]) -> None:
         position = self._positions[row]
-        page = self._page(layer, what, int(self._tables[row][position // 64]))
+        page = self._page(layer, what, self._tables[row][position // 64])
         block, t = position % 64 // BLOCK, position % BLOCK
         page[:, block, 0].reshape(what.kv_heads, what.head_dim, BLOCK)[:, :, t] = k
         page[:, block, 1].reshape(what.kv_heads, BLOCK, what.head_dim)[:, t] = v
@@ -186,7 +187,7 @@ class ReferenceRows:
     def _cached(self, layer: int, what: Attention, row: int, kv_head: int) -> tuple[F16, F16]:
         """(keys, values) f16[t, head_dim] of all positions up to the row's own."""
         seen = self._positions[row] + 1
-        pages = [self._page(layer, what, int(p))[kv_head] for p in self._tables[row][: -(-seen // 64)]]
+        pages = [self._page(layer, what, p)[kv_head] for p in self._tables[row][: -(-seen // 64)]]
         blocks = np.concatenate(pages)
         keys = blocks[:, 0].reshape(-1, what.head_dim, BLOCK).transpose(0, 2, 1).reshape(-1, what.head_dim)
         return keys[:seen], blocks[:, 1].reshape(-1, what.head_dim)[:seen]

@@ -1,7 +1,8 @@
-"""inproc:// — no socket: the service runs in the thread that calls."""
+"""inproc:// — no socket: the service runs in the thread that calls, natively if it can."""
 
 from twofold.errors import InternalError, ProcessorLost, Refused
 from twofold.link.base import Service, check_call, time_left, welcome_of
+from twofold.link.port import PortHere
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.handshake import refusal
 from twofold.wire.message import AskTokenizer, Hello, Message, Ping, Pong, TokenizerReply
@@ -21,6 +22,9 @@ class InprocConnection:
         self.peer = "weight processor in this process"
         self._service: Service | None = service
         self._begun: tuple[Rows, int, int] | None = None
+        self._rows: Rows | None = None  # of calls at the port
+        native = service.native_segments()
+        self._port = None if native is None else PortHere(native, service.manifest.vocabulary)
 
     def begin(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> None:
         """Take note of a call (`Connection.begin`)."""
@@ -43,12 +47,18 @@ class InprocConnection:
         return self.finish()
 
     def port(self, rows: Rows) -> int | None:
-        """There is none (`Connection.port`)."""
-        return None
+        """Where calls of `rows` can be made natively (`Connection.port`)."""
+        if self._service is None or self._port is None:
+            return None
+        self._rows = rows
+        return self._port.address
 
     def resume(self, segment: int, count: int, deadline: Seconds, what: int) -> Nanoseconds:
-        """Nothing can be begun elsewhere."""
-        raise InternalError("no call was begun")
+        """Work for a call that was begun at `port`: its work was not begun (`Connection.resume`)."""
+        if self._rows is None:
+            raise InternalError("no call was begun")
+        self.begin(self._rows, segment, count, deadline)
+        return self.finish()
 
     def ask(self, message: Message, deadline: Seconds) -> Message:
         """The answer to a message (`Connection.ask`)."""

@@ -3,6 +3,7 @@
 SHARED   both ends map the frames, and a word says that one is there (shm://)
 SOCKET   the frames cross a stream socket (tcp://, and messages beside shm://), inside TLS if it has a session (tls://)
 FED      Python moves the bytes (ws://; tls:// where it has no session); the rest is as for a socket
+HERE     nothing moves: native code of this process works on the caller's rows (inproc://)
 """
 
 import ctypes
@@ -32,6 +33,7 @@ class Kind(enum.IntEnum):
     SHARED = 0
     SOCKET = 1
     FED = 2
+    HERE = 3
 
 
 class What(enum.IntEnum):
@@ -96,6 +98,8 @@ class _Port(ctypes.Structure):
         ("fault", ctypes.c_uint32),
         ("tls", ctypes.c_void_p),
         ("call", ctypes.c_uint8 * HEADER_BYTES),
+        ("native", ctypes.c_void_p),
+        ("vocabulary", ctypes.c_uint64),
     )
 
 
@@ -287,6 +291,15 @@ class Port:
                 return f"it answered another call than the one in flight (segment {header.segment})"
             case _:
                 return f"{header.kind_name} of {header.length} bytes came with more, or is more than is taken here"
+
+
+class PortHere:
+    """The calling end where no link is: `finish` of `native/port.c` works on the caller's rows."""
+
+    def __init__(self, segments: int, vocabulary: int) -> None:
+        """`segments`: where the native calls of the segments are (`Service.native_segments`)."""
+        self._raw = _Port(kind=Kind.HERE, native=segments, vocabulary=vocabulary)
+        self.address = ctypes.addressof(self._raw)
 
 
 def room(payload_bytes: int) -> memoryview:

@@ -7,11 +7,10 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from twofold.cache.pages import PAGE_POSITIONS, PageTable, pages_for
 from twofold.errors import RequestError
-from twofold.kernels.base import Backend, PagePool, PlacedRows, page_layout
+from twofold.kernels.base import Backend, PagePool, PlacedRows, Stretch, page_layout
 from twofold.memory.page import native_page, page_image
 from twofold.model.manifest import Manifest
 from twofold.units import MIB
@@ -71,19 +70,18 @@ class ContextMemory:
         Raises RequestError, lengthening nothing, if a session would pass the model's context length or the pool has too
         few pages.
         """
-        positions: list[int] = []
-        tables: list[npt.NDArray[np.int32]] = []
+        stretches = []
         for session, ahead, count in runs:
-            start = self.pages[session].length + ahead
+            sequence = self.pages[session]
+            start = sequence.length + ahead
             if start + count > self.manifest.context_length:
                 raise RequestError(
                     f"{start + count} positions do not fit the model's context of {self.manifest.context_length}; "
                     "shorten the prompt or lower --max-tokens"
                 )
             self.pages.reserve(session, ahead + count)
-            positions += range(start, start + count)
-            tables += [np.array(self.pages[session].pages, np.int32)] * count
-        placed.place(positions, tables)
+            stretches.append(Stretch(start, count, sequence.pages))
+        placed.place(stretches)
 
     def advance(self, sessions: Sequence[tuple[int, int]]) -> None:
         """The step ended well: each session is `count` positions longer."""

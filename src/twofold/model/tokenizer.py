@@ -212,6 +212,9 @@ class Splitter:
         return ends, self._known[pieces.ids]
 
 
+RECENT_TOKENS = 4096  # whose bytes are kept ready: most of a text is made of few
+
+
 class Tokenizer:
     """Encodes text and decodes ids of one vocabulary. Safe to share between threads."""
 
@@ -224,6 +227,9 @@ class Tokenizer:
         self.hidden_ids = frozenset(token for token in self.special_ids if data.tokens[token] not in _SHOWN)
         self._plain = Splitter(data, self._of_types(USER_DEFINED))
         self._special = Splitter(data, self._of_types(USER_DEFINED, *_SPECIAL))
+        self._bytes = functools.lru_cache(RECENT_TOKENS)(
+            lambda token: _token_bytes(data.tokens[token], data.token_types[token])
+        )
 
     @functools.cached_property
     def longest_bytes(self) -> int:
@@ -271,7 +277,7 @@ class Tokenizer:
         """
         if not 0 <= token_id < self.vocab_size:
             raise RequestError(f"token id {token_id} is not in the vocabulary; the ids are 0 to {self.vocab_size - 1}")
-        return _token_bytes(self.data.tokens[token_id], self.data.token_types[token_id])
+        return self._bytes(token_id)
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """The text of `ids`; bytes that are not UTF-8 become U+FFFD, special tokens are left out if asked."""
