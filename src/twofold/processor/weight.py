@@ -10,6 +10,7 @@ a call once it is answered (R2): the rows are wiped, and at every sweep what the
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ from twofold.store.keys import keys_folder
 from twofold.units import Seconds
 from twofold.wire.handshake import layout_of, limited, refusal
 from twofold.wire.message import (
+    NONCE_BYTES,
+    Challenge,
     Hello,
     Message,
     Welcome,
@@ -236,6 +239,10 @@ class WeightProcessor:
             raise Refused(why)
         if hello.shared_memory != guest.listener.shared_memory:
             raise Refused(f"this address {'needs' if guest.listener.shared_memory else 'has no'} shared memory")
+        if guest.listener.token_required and hello.token and not guest.nonce:
+            guest.nonce = os.urandom(NONCE_BYTES)
+            self._left(guest, guest.channel.send(Challenge(guest.nonce)))
+            return
         welcome = self._admitted(guest, hello)
         guest.channel.welcome(welcome, layout_of(welcome) if guest.limited else self._layout)
         guest.greeted = True
@@ -256,7 +263,9 @@ class WeightProcessor:
         if not guest.listener.token_required:
             guest.owner = f"owner {hello.owner or guest.number}"
             return self._welcome
-        guest.grant = self._door.admit(hello, self._welcome.manifest, guest.listener.fingerprint)
+        guest.grant = self._door.admit(
+            hello, self._welcome.manifest, nonce=guest.nonce, fingerprint=guest.listener.fingerprint
+        )
         guest.owner, scope = f"token {guest.grant.token}", guest.grant.scope
         guest.limited = self._gate.limit(guest.owner, scope, time.monotonic_ns())
         return limited(self._welcome, scope.rows)
