@@ -6,26 +6,30 @@ Every attack (`fabric/assault.py`) comes between two quiet times, and all of the
 attackers run at the lowest priority, so what the good client loses it loses to the work they cause; of the rounds the
 less disturbed one counts, since other programs disturb too. It writes bench/results/attack.json and ends with status
 1 unless the processor lives, adds no memory and no descriptors from the first round to the last, and the good client
-loses no token, no request, and no more than DISTURBED of its rate.
+loses no token, no request, and no more than DISTURBED of its rate, and nobody comes in with a bad token.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from fabric import judge
+from fabric import judge, keyring
 from fabric.judge import Promise
 from fabric.load import Load
 from fabric.processors import Child, Processor
 from fabric.repeated import Repeated
 from fabric.streams import expected
+from fabric.target import OPTIONS
 from fabric.vitals import SLACK_BYTES, SLACK_DESCRIPTORS, Vital, Watch, look
 
 from twofold import link
@@ -39,7 +43,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOKENS = 64
 DISTURBED = 0.10
 NEWCOMER_SECONDS = 0.25  # between two newcomers
-CONNECTIONS = {"loris": 500, "crowd": 1000, "half": 200, "unread": 20, "wrong": 1}
+CONNECTIONS = {"loris": 500, "crowd": 1000, "half": 200, "unread": 20, "wrong": 1, "tokens": 1, "foreign": 1}
 ROUND_BYTES = 4 * SLACK_BYTES  # what a second round may add
 MOST_BYTES = 512 * MIB  # what a thousand connections may take for as long as they last
 
@@ -71,8 +75,13 @@ def low(command: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
     return subprocess.Popen(["nice", "-n", "19", *command], **options)
 
 
-def attack(kind: str, processor: Processor, load: Load, *, amount: float, seconds: float, seed: int) -> dict[str, Any]:
-    """One attack between two quiet times: what was done, what it cost, and how the processor is afterwards."""
+def attack(
+    kind: str, processor: Processor, load: Load, keys: dict[str, str], *, amount: float, seconds: float, seed: int
+) -> dict[str, Any]:
+    """One attack between two quiet times: what was done, what it cost, and how the processor is afterwards.
+
+    `keys`: the environment that makes a process the attacker's.
+    """
     moments = [time.monotonic()]
 
     def passed() -> None:
@@ -80,8 +89,9 @@ def attack(kind: str, processor: Processor, load: Load, *, amount: float, second
 
     time.sleep(seconds / 2)
     passed()
-    words = ["-m", "fabric.assault", kind, processor.place, str(seed), str(amount), str(CONNECTIONS.get(kind, 1))]
-    with Newcomers(processor.url) as newcomers, Watch() as watch, Child(words, start=low) as attacker:
+    words = ["-m", "fabric.assault", kind, ",".join(processor.urls), str(seed), str(amount)]
+    child = Child([*words, str(CONNECTIONS.get(kind, 1))], start=low, environment=keys)
+    with Newcomers(processor.url) as newcomers, Watch() as watch, child as attacker:
         watch.add(kind, processor.process.pid)
         attacker.start()
         counts, _ = attacker.process.communicate()
@@ -92,7 +102,7 @@ def attack(kind: str, processor: Processor, load: Load, *, amount: float, second
     before, during, after = (load.rate(*span) for span in itertools.pairwise(moments))
     return {
         "kind": kind, "seconds": round(moments[2] - moments[1], 1),
-        "did": json.loads(counts or json.dumps({"failed": words_of})),
+        "did": json.loads(counts) if counts else {"failed": words_of},
         "tokens a second": [round(rate, 1) for rate in (before, during, after)],
         "disturbed": round(1 - 2 * during / (before + after), 3) if before + after else 1.0,
         "newcomers": {"welcome": len(newcomers.seconds), "refused": len(newcomers.refused),
@@ -101,14 +111,29 @@ def attack(kind: str, processor: Processor, load: Load, *, amount: float, second
     }  # fmt: skip
 
 
-def rounds(processor: Processor, load: Load, asked: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Vital]]:
+@contextlib.contextmanager
+def besieged(model: str, folder: Path) -> Iterator[Processor]:
+    """A processor that asks for tokens, which lie in `folder`; this process becomes one of the good client's host."""
+    keyring.grant_all(folder)
+    server = keyring.environment(folder, keyring.SERVER)
+    with Processor(model, "tcp://127.0.0.1:0", *OPTIONS, environment=server) as processor:
+        processor.start()
+        processor.ready()
+        keyring.join(folder, processor.place)
+        os.environ.update(keyring.environment(folder, keyring.GOOD))
+        yield processor
+
+
+def rounds(
+    processor: Processor, load: Load, keys: dict[str, str], asked: argparse.Namespace
+) -> tuple[list[dict[str, Any]], list[Vital]]:
     """All attacks, again and again; the processor's vitals after each round."""
     found: list[dict[str, Any]] = []
     vitals: list[Vital] = []
     for turn in range(asked.rounds):
         for kind in ("fuzz", *CONNECTIONS):
             amount = asked.cases / asked.rounds if kind == "fuzz" else asked.seconds
-            one = attack(kind, processor, load, amount=amount, seconds=asked.seconds, seed=asked.seed + turn)
+            one = attack(kind, processor, load, keys, amount=amount, seconds=asked.seconds, seed=asked.seed + turn)
             found.append({"round": turn, **one})
             print(json.dumps(found[-1]), flush=True)
         seen = look(processor.process.pid)
@@ -126,6 +151,8 @@ def promises(
         "crashes": Promise(not alive, 0),
         "wrong tokens": Promise(counts.wrong, 0),
         "lost or hung requests": Promise(counts.lost + counts.hung, 0),
+        "attacks that did not take place": Promise(sum("failed" in one["did"] for one in found), 0),
+        "bad tokens let in": Promise(sum(one["did"].get("let in", 0) for one in found), 0),
         "connections left open by the fuzzer": Promise(sum(one["did"].get("unended", 0) for one in found), 0),
     }
     for kind in ("fuzz", *CONNECTIONS):
@@ -146,12 +173,11 @@ def promises(
 def run(asked: argparse.Namespace) -> dict[str, Any]:
     """Everything; its figures, and the promises."""
     tokens = expected(asked.model, TOKENS)
-    with Processor(asked.model, "tcp://127.0.0.1:0") as processor:
-        processor.start()
-        processor.ready()
+    with tempfile.TemporaryDirectory() as name, besieged(asked.model, Path(name)) as processor:
+        keys = keyring.environment(Path(name), keyring.ATTACKER)
         with Load(processor.url, streams=1, tokens=TOKENS) as load:
             load.begin()
-            found, vitals = rounds(processor, load, asked)
+            found, vitals = rounds(processor, load, keys, asked)
             load.finish()
             counts = judge.count(load.told, tokens)
         alive = processor.running
