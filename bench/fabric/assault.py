@@ -1,11 +1,12 @@
 """An attacker: one kind of attack on a weight processor; at the end a line of JSON says what it did.
 
-cd bench; python -m fabric.assault fuzz URL,URL,URL SEED CASES
-cd bench; python -m fabric.assault loris|crowd|half|unread|wrong|tokens|foreign URL,URL,URL SEED SECONDS CONNECTIONS
+cd bench; python -m fabric.assault flood URL,URL,URL SEED CASES
+cd bench; python -m fabric.assault KIND URL,URL,URL SEED SECONDS CONNECTIONS
 
 The addresses are those of `target`; the keys folder is the attacker's (`keyring`).
 
-fuzz     frames that are nearly right (`mutations`), before and after the handshake; one connection each
+flood    frames that are nearly right (`mutations`), before and after the handshake; one connection each
+fuzz     the same for some seconds
 loris    connections that send a byte of their Hello now and then, and come again when they are closed
 crowd    connections that say Hello and then nothing
 half     connections that send half a call, as large as may be, and stall
@@ -33,23 +34,41 @@ PAUSE_SECONDS = 0.1
 Counts = Counter[str]
 
 
-def fuzz(target: Target, chance: random.Random, cases: float, connections: int) -> Counts:
+def flood(target: Target, chance: random.Random, cases: float, connections: int) -> Counts:
     """Every case sent whole and read to the end of the connection; `unended` counts those that were left open."""
     del connections
     counts: Counts = Counter()
     mutations = Mutations(chance.getrandbits(32), target.digest, target.call)
     for _ in range(0, int(cases), TOGETHER):
-        under_way: list[socket.socket] = []
-        for _ in range(TOGETHER):
-            case = mutations.next()
-            counts[case.kind] += 1
-            with contextlib.suppress(OSError):  # it closed before all was sent
-                sock = target.greeted() if case.greeted else target.connect()
-                under_way.append(sock)
-                sock.sendall(case.data)
-                sock.shutdown(socket.SHUT_WR)
-        for sock in under_way:
-            counts[ended(sock)] += 1
+        counts.update(_together(target, mutations, TOGETHER))
+    return counts
+
+
+def fuzz(target: Target, chance: random.Random, seconds: float, connections: int) -> Counts:
+    """The same, for so long."""
+    del connections
+    counts: Counts = Counter()
+    mutations = Mutations(chance.getrandbits(32), target.digest, target.call)
+    expiry = time.monotonic() + seconds
+    while time.monotonic() < expiry:
+        counts.update(_together(target, mutations, TOGETHER))
+    return counts
+
+
+def _together(target: Target, mutations: Mutations, count: int) -> Counts:
+    """So many cases under way at once, to the end of each."""
+    counts: Counts = Counter()
+    under_way: list[socket.socket] = []
+    for _ in range(count):
+        case = mutations.next()
+        counts[case.kind] += 1
+        with contextlib.suppress(OSError):  # it closed before all was sent
+            sock = target.greeted() if case.greeted else target.connect()
+            under_way.append(sock)
+            sock.sendall(case.data)
+            sock.shutdown(socket.SHUT_WR)
+    for sock in under_way:
+        counts[ended(sock)] += 1
     return counts
 
 
@@ -133,7 +152,7 @@ def _acted(act: Callable[[socket.socket, int], None], sock: socket.socket, turn:
     return True
 
 
-ATTACKS = {attack.__name__: attack for attack in (fuzz, loris, crowd, half, unread, wrong, tokens, foreign)}
+ATTACKS = {attack.__name__: attack for attack in (flood, fuzz, loris, crowd, half, unread, wrong, tokens, foreign)}
 
 
 def main() -> None:

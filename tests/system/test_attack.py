@@ -16,7 +16,17 @@ from fabric.vitals import look
 
 from twofold.units import MIB
 
-AMOUNTS = {"fuzz": 1000, "loris": 1, "crowd": 1, "half": 1, "unread": 1, "wrong": 1, "tokens": 1, "foreign": 1}
+AMOUNTS = {
+    "flood": 1000,
+    "fuzz": 1,
+    "loris": 1,
+    "crowd": 1,
+    "half": 1,
+    "unread": 1,
+    "wrong": 1,
+    "tokens": 1,
+    "foreign": 1,
+}
 MORE_BYTES = 64 * MIB
 
 
