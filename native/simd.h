@@ -233,7 +233,7 @@ INLINE f32v exp_of(f32v x) {
   x = pick(x > 88.0f, splat(88.0f), x);
   i32v in = x >= -86.0f;
   f32v shifted = x * 1.44269504f + 12582912.0f;
-  i32v exponent = (i32v)shifted << 23; /* the magic constant's own bits fall out of the shift */
+  u32v exponent = (u32v)shifted << 23; /* the magic constant's own bits fall out of the shift */
   f32v whole = shifted - 12582912.0f;
   f32v r = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
   f32v p = splat(1.9875691500e-4f);
@@ -243,7 +243,7 @@ INLINE f32v exp_of(f32v x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = (p * (r * r) + r) + 1.0f;
-  return (f32v)(((i32v)p + exponent) & in);
+  return (f32v)(((u32v)p + exponent) & (u32v)in); /* what is not `in` may wrap around */
 }
 
 /* ---- across lanes: those LANES / 2 apart are joined first, then half as far. SWAP: lanes i and i ^ apart change places. */
