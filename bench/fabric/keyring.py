@@ -1,4 +1,4 @@
-"""Keys for a processor under attack: who may come in, and who must not.
+"""Keys for processors under attack: who may come in, and who must not.
 
 FOLDER/server      what the processor goes by: its certificate, and what was granted
 FOLDER/good        of a client that has joined
@@ -34,11 +34,14 @@ def grant_all(folder: Path) -> None:
         _join(folder, ATTACKER, Invitation(f"{name}.example:1", NO_FINGERPRINT, token))
 
 
-def join(folder: Path, place: str) -> None:
-    """Let the good client and the attacker join the processor at `place`, which has no TLS."""
+def join(folder: Path, *places: str, encrypted: bool = False) -> None:
+    """Let the good client and the attacker join the server's processors at `places`; once. `encrypted`: over TLS."""
     server = keys.keys_folder(environment(folder, SERVER))
+    fingerprint = keys.identity(server).fingerprint if encrypted else NO_FINGERPRINT
     for who in (GOOD, ATTACKER):
-        _join(folder, who, Invitation(place, NO_FINGERPRINT, _granted(server, who)))
+        token = _granted(server, who)
+        for place in places:
+            _join(folder, who, Invitation(place, fingerprint, token))
 
 
 def bad_tokens() -> dict[str, Token]:

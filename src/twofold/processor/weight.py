@@ -191,6 +191,8 @@ class WeightProcessor:
             case What.CALL:
                 self._call(guest, arrival.segment, arrival.rows, arrival.nanoseconds)
             case What.READY:
+                if guest.behind:  # to read or to write, of a channel that has to `read` nobody knows which
+                    self._left(guest, guest.channel.flush())
                 self._read(guest, arrival.place)
                 while guest.number in self._guests and guest.channel.pending() and self._read(guest, arrival.place):
                     pass
