@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml setup.py $(wildcard native/*)
 
-.PHONY: run test test-isa fidelity lint fmt bench instructions docs clean
+.PHONY: run test test-isa sanitize fidelity lint fmt bench instructions docs clean
 
 run: .venv/.installed            ## the default model, its weights in one process and its context in another
 	$(BIN)/twofold run smollm2 "Why is the sky blue?" --split
@@ -14,6 +14,13 @@ test: .venv/.test                ## every test that needs no other framework; sy
 
 test-isa: .venv/.isa             ## the kernels crossed to ARM and RISC-V and run under QEMU (Debian: apt install qemu-user)
 	$(BIN)/python -m pytest tests/isa -rs
+
+CHECKED := frame calls gguf gguf_values strings bpe choosing links tcp ws weight_processor guests door mutations
+sanitize: .venv/.test            ## what reads bytes of others, in C, under AddressSanitizer and UBSan (GCC)
+	rm -rf build/sanitize
+	TWOFOLD_SANITIZE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/sanitize .
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  PYTHONPATH=build/sanitize $(BIN)/python -m pytest $(CHECKED:%=tests/unit/test_%.py)
 
 fidelity: .venv/.reference       ## beside Transformers and llama.cpp; installs torch
 	$(BIN)/python -m pytest tests/fidelity

@@ -18,6 +18,14 @@ NATIVE = Path("native")
 TABLE = tomllib.loads((NATIVE / "levels.toml").read_text())
 LEVELS = TABLE["levels"]["any"] | TABLE["levels"].get(platform.machine(), {})
 NOT_ALONE = {"level.c", *TABLE["included"]}
+SANITIZE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+FLAGS = TABLE["flags"]
+if os.environ.get("TWOFOLD_SANITIZE"):  # `make sanitize`: all but the vector levels, which would take many minutes
+    FLAGS = [*FLAGS, *SANITIZE]
+    LEVELS = {
+        name: flags if name in TABLE["levels"]["any"] else [*flags, "-fno-sanitize=all"]
+        for name, flags in LEVELS.items()
+    }
 
 
 def compiler() -> list[str]:
@@ -46,8 +54,7 @@ class BuildNative(build_ext):  # type: ignore[misc]
         ]
         jobs += [(NATIVE / "level.c", [*flags, f"-DLEVEL={name}"], f"level_{name}") for name, flags in LEVELS.items()]
         commands = [
-            [*cc, *TABLE["flags"], *flags, "-c", str(source), "-o", str(objects / f"{stem}.o")]
-            for source, flags, stem in jobs
+            [*cc, *FLAGS, *flags, "-c", str(source), "-o", str(objects / f"{stem}.o")] for source, flags, stem in jobs
         ]
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             list(threads.map(run, commands))
@@ -56,8 +63,8 @@ class BuildNative(build_ext):  # type: ignore[misc]
         run(
             [
                 *cc,
+                *FLAGS,
                 "-shared",
-                "-pthread",
                 *(str(objects / f"{stem}.o") for _, _, stem in jobs),
                 "-o",
                 str(output),

@@ -1,16 +1,19 @@
 """Chaos: checked streams over two replicas of each half of a model, while replicas and their links fail in turn.
 
-    python bench/chaos.py --minutes 10 [--model smollm2] [--streams 4] [--seed 1] [--network]
+    python bench/chaos.py --minutes 10 [--model smollm2] [--streams 4] [--seed 1] [--network | --tls]
 
-It writes bench/results/chaos.json (chaos-network.json) and ends with status 1 if a promise is broken: a wrong token,
-a lost or hung request, a process that grows, a pause at a killed replica beyond the limit (`fabric/judge.py`).
+It writes bench/results/chaos.json (chaos-network.json, chaos-tls.json) and ends with status 1 if a promise is broken: a
+wrong token, a lost or hung request, a process that grows, a pause at a killed replica beyond the limit
+(`fabric/judge.py`).
 """
 
 import argparse
+import contextlib
 import json
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +109,21 @@ def segments_of(model: str) -> int:
         return len(checkpoint.model.segments)
 
 
+@contextlib.contextmanager
+def staged(asked: argparse.Namespace) -> Iterator[Stage]:
+    """The stage that was asked for."""
+    segments = segments_of(asked.model)
+    with tempfile.TemporaryDirectory() as keys:
+        if asked.tls:
+            place = namespaces(asked.model, segments, count=asked.shares, seed=asked.seed, keys=Path(keys))
+        else:
+            place = (namespaces if asked.network else loopback)(
+                asked.model, segments, count=asked.shares, seed=asked.seed
+            )
+        with place as stage:
+            yield stage
+
+
 def main() -> None:
     """Run, print, store; status 1 if a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,16 +133,17 @@ def main() -> None:
     parser.add_argument("--shares", type=int, default=2, help="parts of the model, each with two replicas")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--network", action="store_true", help="every process on a host of its own")
+    parser.add_argument("--tls", action="store_true", help="the same over tls://, with tokens")
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
     backend = Native()
     result: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), **stamp(backend.capabilities())}
     backend.close()
     tokens = expected(asked.model, TOKENS)
-    place = namespaces if asked.network else loopback
-    with place(asked.model, segments_of(asked.model), count=asked.shares, seed=asked.seed) as stage:
+    with staged(asked) as stage:
         result |= chaos(stage, tokens, seconds=60 * asked.minutes, streams=asked.streams, seed=asked.seed)
-    output = asked.output or ROOT / "bench" / "results" / ("chaos-network.json" if asked.network else "chaos.json")
+    name = "chaos-tls.json" if asked.tls else "chaos-network.json" if asked.network else "chaos.json"
+    output = asked.output or ROOT / "bench" / "results" / name
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(json.dumps({name: result[name] for name in ("counts", "pauses_ms", "swollen", "promises")}, indent=1))

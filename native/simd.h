@@ -252,7 +252,7 @@ INLINE void exp_of_each(const int count, f32v *x) {
   EACH p[i] = p[i] * r[i] + 5.0000001201e-1f;
   EACH p[i] = (p[i] * (r[i] * r[i]) + r[i]) + 1.0f;
   /* the magic constant's own bits fall out of the shift */
-  EACH x[i] = (f32v)(((i32v)p[i] + ((i32v)shifted[i] << 23)) & (x[i] >= -86.0f));
+  EACH x[i] = (f32v)(((u32v)p[i] + ((u32v)shifted[i] << 23)) & (u32v)(x[i] >= -86.0f)); /* what is cleared may wrap around */
 }
 #undef EACH
 INLINE f32v exp_of(f32v x) { exp_of_each(1, &x); return x; }

@@ -111,9 +111,10 @@ class Child:
 
 
 class Processor(Child):
-    """A weight processor: `url` once ready, the same one after every start."""
+    """A weight processor: `url` once ready, the same one after every start; `urls` are all, that one last."""
 
     url: str
+    urls: list[str]
 
     def __init__(
         self,
@@ -129,7 +130,8 @@ class Processor(Child):
 
     def ready(self) -> None:
         """Wait until it serves."""
-        self.url = self.first_line().removeprefix("ready ").split()[0]
+        self.urls = [self.first_line().split()[1] for word in self._command if word == "--listen"]
+        self.url = self.urls[-1]
         self._command[-1] = self.url
 
     @property

@@ -11,8 +11,10 @@ import itertools
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from fabric import keyring
 from fabric.faults import Fault
 from fabric.hosts import Network
 from fabric.plan import LOOPBACK, LOSS, NETWORK, SLOW_MS, Event
@@ -106,10 +108,21 @@ def _proxy(stack: contextlib.ExitStack, processor: Processor, seed: int) -> Chil
     return proxy
 
 
+def _environments(keys: Path | None) -> tuple[dict[str, str], dict[str, str]]:
+    """Of the processors and of the context process; with the keys made if there is a folder for them."""
+    if keys is None:
+        return {}, {}
+    keyring.grant_all(keys)
+    return keyring.environment(keys, keyring.SERVER), keyring.environment(keys, keyring.GOOD)
+
+
 @contextlib.contextmanager
-def namespaces(model: str, segments: int, *, count: int = 2, replicas: int = 2, seed: int = 0) -> Iterator[Stage]:
-    """Replicas each on a host of its own, the context process on another."""
+def namespaces(
+    model: str, segments: int, *, count: int = 2, replicas: int = 2, seed: int = 0, keys: Path | None = None
+) -> Iterator[Stage]:
+    """Replicas each on a host of its own, the context process on another; over TLS if there is a folder for `keys`."""
     with Network(seed=seed) as net, contextlib.ExitStack() as stack:
+        server, client = _environments(keys)
         context = net.host(CONTEXT)
         names: list[str] = []
         processors: list[Processor] = []
@@ -117,9 +130,13 @@ def namespaces(model: str, segments: int, *, count: int = 2, replicas: int = 2, 
             host = net.host(f"weights {len(names)}")
             names.append(host.name)
             net.link(host.name, delay_ms=BASE_DELAY_MS)
-            processor = Processor(model, f"tcp://{host.plain}:{PORT}", *options, start=host.popen)
-            processors.append(stack.enter_context(processor))
+            url = f"tls://{host.address}:{PORT}" if keys else f"tcp://{host.plain}:{PORT}"
+            processors.append(
+                stack.enter_context(Processor(model, url, *options, start=host.popen, environment=server))
+            )
         _start(processors)
+        if keys:
+            keyring.join(keys, *(processor.place for processor in processors), encrypted=True)
 
         def begin(event: Event) -> None:
             name = names[event.target]
@@ -143,4 +160,4 @@ def namespaces(model: str, segments: int, *, count: int = 2, replicas: int = 2, 
             _end(processors, event)
 
         weights = ",".join(processor.url for processor in processors)
-        yield Stage(processors, weights, context.popen, {}, NETWORK, begin, end)
+        yield Stage(processors, weights, context.popen, client, NETWORK, begin, end)

@@ -27,6 +27,7 @@ from twofold.store.progress import silent
 PROMPTS = 8
 PROMPT_TOKENS = 12
 POSITIONS = 512  # of context memory
+LANES = 2  # of every prompt: an engine that finds out how many pay connects more the longer it lives
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -75,9 +76,10 @@ class Streams:
     def run(self, stream: int) -> None:
         """One stream, until `ending`."""
         with open_engine(None, self._settings, split=False, progress=silent) as ready:
+            engine = Engine(ready.engine.weights, ready.engine.context, lanes=LANES)
             request = 0
             while not self.ending.is_set():
-                self._request(ready.engine, stream, request)
+                self._request(engine, stream, request)
                 request += 1
 
     def _request(self, engine: Engine, stream: int, request: int) -> None:

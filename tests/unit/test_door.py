@@ -22,7 +22,7 @@ from twofold.store import keys
 from twofold.store.grant import Grant, Invitation, Scope, Token, UnixSeconds, verifier_of
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.frame import CALL, HEADER_BYTES, REPLY, Header, pack, unpack
-from twofold.wire.message import AskStatus, Failed, Hello, Message, Ping, Pong, Welcome, decode
+from twofold.wire.message import AskStatus, Challenge, Failed, Hello, Message, Ping, Pong, Welcome, decode
 from twofold.wire.rows import Layout, Rows
 from twofold.wire.status import Status
 from twofold.wire.token import NO_FINGERPRINT, proved
@@ -72,9 +72,8 @@ class Guarded:
     @contextlib.contextmanager
     def welcomed(self, token: Token) -> Iterator[socket.socket]:
         """A socket to the processor after the handshake."""
-        now = Nanoseconds(time.time_ns())
         with self.raw() as sock:
-            sock.sendall(control(proved(Hello(), token, NO_FINGERPRINT, time=now, nonce=secrets.token_bytes(16))))
+            sock.sendall(control(proof(token, challenged(sock, token))))
             assert isinstance(answer(sock), Welcome)
             yield sock
 
@@ -88,13 +87,20 @@ class Guarded:
 @pytest.fixture
 def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guarded]:
     server = Guarded(tmp_path, monkeypatch)
+    with serving(server):
+        yield server
+
+
+@contextlib.contextmanager
+def serving(server: Guarded) -> Iterator[None]:
+    """Inside the block it serves, on a port of its own."""
     listener = link.listen("tcp://127.0.0.1:0", Tokens(in_force=1, asked=True))
     server.url = listener.url
     processor = WeightProcessor(server.service, [listener], keys=server.folder)
     thread = threading.Thread(target=processor.serve_forever)
     thread.start()
     try:
-        yield server
+        yield
     finally:
         server.service.release.set()
         processor.stop()
@@ -107,6 +113,20 @@ def works(connection: Connection, count: int = 1, deadline: Seconds = SOON) -> b
     rows["ids"][:count] = 21
     connection.call(rows, 0, count, deadline)
     return bool((rows["carry"][:count] == 42).all())
+
+
+def challenged(sock: socket.socket, token: Token) -> bytes:
+    """The nonce that a connection which names `token` is challenged with."""
+    sock.sendall(control(Hello(token=token.id)))
+    said = answer(sock)
+    assert isinstance(said, Challenge)
+    return said.nonce
+
+
+def proof(token: Token, nonce: bytes, moment: Nanoseconds | None = None) -> Hello:
+    """The Hello that answers the challenge, by a clock that shows `moment`, or the right time."""
+    now = Nanoseconds(time.time_ns()) if moment is None else moment
+    return proved(Hello(), token, NO_FINGERPRINT, time=now, nonce=nonce)
 
 
 def answer(sock: socket.socket) -> Message:
@@ -142,7 +162,7 @@ def test_anybody_else_is_told_why_not_and_disturbs_nobody(guarded: Guarded, case
 def test_a_wrong_clock_is_told_both_times(guarded: Guarded) -> None:
     token = guarded.granted("laptop")
     with guarded.raw() as sock:
-        sock.sendall(control(proved(Hello(), token, NO_FINGERPRINT, time=Nanoseconds(0), nonce=bytes(16))))
+        sock.sendall(control(proof(token, challenged(sock, token), Nanoseconds(0))))
         said = answer(sock)
     assert isinstance(said, Failed)
     assert said.kind == "Refused"
@@ -151,15 +171,46 @@ def test_a_wrong_clock_is_told_both_times(guarded: Guarded) -> None:
 
 def test_a_recorded_handshake_is_useless(guarded: Guarded) -> None:
     token = guarded.granted("laptop")
-    now = Nanoseconds(time.time_ns())
-    recorded = control(proved(Hello(), token, NO_FINGERPRINT, time=now, nonce=secrets.token_bytes(16)))
-    with guarded.raw() as first, guarded.raw() as second:
+    with guarded.raw() as first, guarded.raw() as second, guarded.raw() as third:
+        recorded = control(proof(token, challenged(first, token)))
         first.sendall(recorded)
         assert isinstance(answer(first), Welcome)
-        second.sendall(recorded)
-        said = answer(second)
+        challenged(second, token)
+        for sock in (second, third):  # in the place of the proof, and of the whole handshake
+            sock.sendall(recorded)
+        assert isinstance(answer(third), Challenge)
+        third.sendall(recorded)
+        for sock in (second, third):
+            said = answer(sock)
+            assert isinstance(said, Failed)
+            assert "proof of token 'laptop' is wrong" in said.message
+            assert sock.recv(1) == b""
+
+
+def test_a_recorded_handshake_is_useless_after_a_restart_and_at_another_processor(
+    guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = guarded.granted("laptop")
+    with guarded.raw() as sock:
+        recorded = control(proof(token, challenged(sock, token)))
+        sock.sendall(recorded)
+        assert isinstance(answer(sock), Welcome)
+    other = Guarded(tmp_path, monkeypatch)  # the same folder of tokens
+    with serving(other), other.raw() as sock:
+        challenged(sock, token)
+        sock.sendall(recorded)
+        said = answer(sock)
         assert isinstance(said, Failed)
-        assert "handshake of token 'laptop' was used before" in said.message
+        assert "proof of token 'laptop' is wrong" in said.message
+
+
+def test_one_connection_is_challenged_once(guarded: Guarded) -> None:
+    token = guarded.granted("laptop")
+    with guarded.raw() as sock:
+        challenged(sock, token)
+        sock.sendall(control(Hello(token=token.id)))
+        assert isinstance(answer(sock), Failed)
+        assert sock.recv(1) == b""
 
 
 def test_a_token_granted_while_it_serves_is_good_at_once(guarded: Guarded) -> None:

@@ -46,7 +46,7 @@ def test_a_slow_hello_is_dropped_at_the_end_of_its_time(url: str) -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (Hello(protocol=9), "protocol versions differ: client 9, weight processor 2"),
+        (Hello(protocol=9), "protocol versions differ: client 9, weight processor 3"),
         (Hello(numerics=9), "numerics versions differ: client 9, weight processor 1"),
         (Hello(digest="ab" * 32), f"client wants {'ab' * 8}, weight processor holds {DIGEST[:16]}"),
     ],

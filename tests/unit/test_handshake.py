@@ -31,7 +31,7 @@ def test_two_sides_of_one_version_and_model_fit() -> None:
 @pytest.mark.parametrize(
     ("hello", "words"),
     [
-        (Hello(protocol=7), ("protocol versions differ: client 7, weight processor 2", "same version")),
+        (Hello(protocol=7), ("protocol versions differ: client 7, weight processor 3", "same version")),
         (Hello(numerics=8), ("numerics versions differ: client 8, weight processor 1", "same version")),
         (Hello(digest=OTHER), (f"client wants {OTHER[:16]}", f"weight processor holds {DIGEST[:16]}", "toy")),
         (Hello(protocol=7, numerics=8, digest=OTHER), ("protocol versions differ",)),

@@ -13,10 +13,9 @@ from toy_processor import DIGEST
 from twofold.errors import ConfigurationError
 from twofold.store.grant import Invitation, Token, verifier_of
 from twofold.units import Nanoseconds
-from twofold.wire.message import Hello, decode, encode
+from twofold.wire.message import NONCE_BYTES, Hello, decode, encode
 from twofold.wire.token import (
     NO_FINGERPRINT,
-    NONCE_BYTES,
     SCHEME,
     is_proved,
     link_text,
@@ -30,7 +29,8 @@ TOKEN = Token("00112233aabbccdd", bytes(range(32)))
 INVITATION = Invitation("weights.example:7070", FINGERPRINT, TOKEN)
 LINK = link_text(INVITATION)
 NOW = Nanoseconds(1_800_000_000_000_000_000)
-HELLO = proved(Hello(digest=DIGEST), TOKEN, FINGERPRINT, time=NOW, nonce=bytes(NONCE_BYTES))
+NONCE = bytes(NONCE_BYTES)
+HELLO = proved(Hello(digest=DIGEST), TOKEN, FINGERPRINT, time=NOW, nonce=NONCE)
 VERIFIER = verifier_of(TOKEN.secret)
 
 thirty_two = st.binary(min_size=32, max_size=32)
@@ -112,7 +112,7 @@ def test_anything_else_is_no_place(text: str) -> None:
 
 
 def test_a_proof_holds_after_the_wire() -> None:
-    assert is_proved(decode(encode(HELLO)), VERIFIER, FINGERPRINT)  # type: ignore[arg-type]
+    assert is_proved(decode(encode(HELLO)), VERIFIER, FINGERPRINT, NONCE)  # type: ignore[arg-type]
 
 
 CHANGES: dict[str, Any] = {
@@ -120,13 +120,12 @@ CHANGES: dict[str, Any] = {
     "time": NOW + 1,
     "digest": None,
     "owner": "00" * 16,
-    "nonce": b"\1" + bytes(NONCE_BYTES - 1),
 }
 
 
 @pytest.mark.parametrize("field", CHANGES)
 def test_a_proof_does_not_hold_for_another_hello(field: str) -> None:
-    assert not is_proved(msgspec.structs.replace(HELLO, **{field: CHANGES[field]}), VERIFIER, FINGERPRINT)
+    assert not is_proved(msgspec.structs.replace(HELLO, **{field: CHANGES[field]}), VERIFIER, FINGERPRINT, NONCE)
 
 
 @given(st.integers(0, 31), st.integers(1, 255), st.sampled_from(["proof", "fingerprint", "verifier", "secret"]))
@@ -146,34 +145,39 @@ def test_a_proof_with_any_byte_changed_does_not_hold(at: int, flip: int, where: 
             verifier = flipped(VERIFIER)
         case "secret":
             other = Token(TOKEN.id, flipped(TOKEN.secret))
-            hello = proved(Hello(digest=DIGEST), other, FINGERPRINT, time=NOW, nonce=bytes(NONCE_BYTES))
-    assert not is_proved(hello, verifier, fingerprint)
+            hello = proved(Hello(digest=DIGEST), other, FINGERPRINT, time=NOW, nonce=NONCE)
+    assert not is_proved(hello, verifier, fingerprint, NONCE)
+
+
+def test_a_proof_does_not_hold_for_another_challenge() -> None:
+    assert not is_proved(HELLO, VERIFIER, FINGERPRINT, b"\1" + NONCE[1:])
+    assert not is_proved(HELLO, VERIFIER, FINGERPRINT, b"")
 
 
 def test_what_moves_from_one_member_of_a_hello_to_the_next_changes_the_proof() -> None:
-    hello = proved(Hello(digest="ab", owner="cd"), TOKEN, FINGERPRINT, time=NOW, nonce=bytes(NONCE_BYTES))
+    hello = proved(Hello(digest="ab", owner="cd"), TOKEN, FINGERPRINT, time=NOW, nonce=NONCE)
     moved = msgspec.structs.replace(hello, digest="abc", owner="d")
-    assert is_proved(hello, VERIFIER, FINGERPRINT)
-    assert not is_proved(moved, VERIFIER, FINGERPRINT)
+    assert is_proved(hello, VERIFIER, FINGERPRINT, NONCE)
+    assert not is_proved(moved, VERIFIER, FINGERPRINT, NONCE)
 
 
-@given(st.binary(max_size=80), st.binary(max_size=40), st.integers(-(1 << 63), (1 << 63) - 1), st.text(max_size=20))
-def test_whatever_a_hello_claims_is_answered(proof: bytes, nonce: bytes, time: int, token: str) -> None:
-    hello = Hello(token=token, time=Nanoseconds(time), nonce=nonce, proof=proof)
-    assert not is_proved(hello, VERIFIER, FINGERPRINT)
+@given(st.binary(max_size=80), st.integers(-(1 << 63), (1 << 63) - 1), st.text(max_size=20))
+def test_whatever_a_hello_claims_is_answered(proof: bytes, time: int, token: str) -> None:
+    hello = Hello(token=token, time=Nanoseconds(time), proof=proof)
+    assert not is_proved(hello, VERIFIER, FINGERPRINT, NONCE)
 
 
 def test_a_proof_for_one_host_is_useless_at_another_and_without_a_certificate() -> None:
-    assert not is_proved(HELLO, VERIFIER, bytes(32 * [7]))
-    assert not is_proved(HELLO, VERIFIER, NO_FINGERPRINT)
+    assert not is_proved(HELLO, VERIFIER, bytes(32 * [7]), NONCE)
+    assert not is_proved(HELLO, VERIFIER, NO_FINGERPRINT, NONCE)
 
 
 def test_the_verifier_does_not_make_a_proof() -> None:
-    claim = msgspec.structs.replace(HELLO, nonce=b"\2" * NONCE_BYTES)
-    for guess in (VERIFIER, hmac.digest(VERIFIER, HELLO.nonce, hashlib.sha256), HELLO.proof):
-        assert not is_proved(msgspec.structs.replace(claim, proof=guess), VERIFIER, FINGERPRINT)
-    as_secret = proved(Hello(), Token(TOKEN.id, VERIFIER), FINGERPRINT, time=NOW, nonce=bytes(NONCE_BYTES))
-    assert not is_proved(as_secret, VERIFIER, FINGERPRINT)
+    other = b"\2" * NONCE_BYTES
+    for guess in (VERIFIER, hmac.digest(VERIFIER, other, hashlib.sha256), HELLO.proof):
+        assert not is_proved(msgspec.structs.replace(HELLO, proof=guess), VERIFIER, FINGERPRINT, other)
+    as_secret = proved(Hello(), Token(TOKEN.id, VERIFIER), FINGERPRINT, time=NOW, nonce=NONCE)
+    assert not is_proved(as_secret, VERIFIER, FINGERPRINT, NONCE)
 
 
 def test_no_bytes_of_the_secret_or_the_verifier_are_in_the_hello() -> None:

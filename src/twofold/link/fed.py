@@ -8,11 +8,12 @@ from twofold.link.calling import PortConnection, port_over
 from twofold.link.channel import SocketChannel
 from twofold.link.flow import Flow
 from twofold.link.greet import greeted
+from twofold.link.joined import Introduction
 from twofold.link.port import Kind, Port, What
 from twofold.link.stream import FlowStream
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.handshake import layout_of
-from twofold.wire.message import Hello, Welcome
+from twofold.wire.message import Welcome
 from twofold.wire.rows import Layout, Rows
 
 _CALL, _NOTHING = int(What.CALL), int(What.NOTHING)
@@ -109,8 +110,8 @@ def pulled(port: Port, flow: Flow, peer: str) -> int:
     return what
 
 
-def welcomed(stream: FlowStream, url: str, hello: Hello, expiry: float) -> FedConnection:
-    """The connection that `hello` is welcomed with on `stream`, which is closed on any error (`greeted`)."""
-    with greeted(stream, url, hello, expiry) as welcome:
+def welcomed(stream: FlowStream, url: str, introduction: Introduction, expiry: float) -> FedConnection:
+    """The connection that whoever introduces itself is welcomed with on `stream`; closed on any error (`greeted`)."""
+    with greeted(stream, url, introduction, expiry) as welcome:
         layout = layout_of(welcome)
         return FedConnection(stream, welcome, layout, port_over(stream, Kind.FED, layout))

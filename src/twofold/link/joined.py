@@ -1,17 +1,45 @@
 """As whom this host connects: the invitation that an address stands for."""
 
-import os
 import time
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from twofold.errors import ConfigurationError
 from twofold.link.base import Address, parse
 from twofold.link.exposure import ENCRYPTED
-from twofold.store.grant import Invitation
+from twofold.store.grant import Invitation, Token
 from twofold.store.keys import hosts
 from twofold.units import Nanoseconds
 from twofold.wire.message import Hello
-from twofold.wire.token import NO_FINGERPRINT, NONCE_BYTES, SCHEME, parse_link, place_of, proved
+from twofold.wire.token import NO_FINGERPRINT, SCHEME, parse_link, place_of, proved
+
+
+class Introduction(NamedTuple):
+    """What a client says of itself: `hello`, and its token if it has one.
+
+    `fingerprint`: of the certificate that the other side has shown.
+    """
+
+    hello: Hello
+    token: Token | None = None
+    fingerprint: bytes = NO_FINGERPRINT
+
+    @property
+    def first(self) -> Hello:
+        """What to begin with: the token's name, and no proof."""
+        return msgspec.structs.replace(self.hello, token=self.token.id) if self.token else self.hello
+
+    def answer(self, nonce: bytes) -> Hello | None:
+        """The Hello that answers a Challenge; None without a token."""
+        now = Nanoseconds(time.time_ns())
+        return proved(self.hello, self.token, self.fingerprint, time=now, nonce=nonce) if self.token else None
+
+
+def introduced(hello: Hello, invitation: Invitation | None, fingerprint: bytes = NO_FINGERPRINT) -> Introduction:
+    """The introduction of a client that says `hello` and has `invitation`."""
+    return Introduction(hello, invitation.token if invitation else None, fingerprint)
 
 
 def invitation_for(address: Address, folder: Path) -> Invitation | None:
@@ -29,17 +57,6 @@ def invitation_for(address: Address, folder: Path) -> Invitation | None:
             "and here: twofold join LINK"
         )
     return found
-
-
-def introduced(hello: Hello, invitation: Invitation | None, fingerprint: bytes = NO_FINGERPRINT) -> Hello:
-    """`hello` with a fresh proof of the token of `invitation`; as it is without one.
-
-    `fingerprint`: of the certificate that the other side has shown.
-    """
-    if invitation is None:
-        return hello
-    now = Nanoseconds(time.time_ns())
-    return proved(hello, invitation.token, fingerprint, time=now, nonce=os.urandom(NONCE_BYTES))
 
 
 def is_link(address: Address) -> bool:

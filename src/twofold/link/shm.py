@@ -15,6 +15,7 @@ from twofold.link.base import Address, bounded, reason
 from twofold.link.calling import PortConnection
 from twofold.link.channel import SocketChannel
 from twofold.link.greet import greeted
+from twofold.link.joined import Introduction
 from twofold.link.listener import accepted
 from twofold.link.place import bind, socket_path
 from twofold.link.port import Port
@@ -128,7 +129,7 @@ def connect(address: Address, hello: Hello, deadline: Seconds) -> ShmConnection:
     """A connection to the weight processor at `address`; Unreachable, Refused or ConfigurationError."""
     expiry = time.monotonic() + bounded(deadline)
     stream = MessageStream(_connected(address, expiry), f"weight processor at {address.url}")
-    with greeted(stream, address.url, hello, expiry) as welcome:
+    with greeted(stream, address.url, Introduction(hello), expiry) as welcome:
         layout = layout_of(welcome)
         memory, bell = stream.receive_descriptors(2, expiry)
         try:

@@ -67,9 +67,9 @@ def connect(address: Address, hello: Hello, deadline: Seconds) -> PortConnection
     """A connection to the weight processor at `address`; Unreachable, Refused or ConfigurationError."""
     expiry = time.monotonic() + bounded(deadline)
     places = loopback(address)
-    hello = introduced(hello, invitation_for(address, keys_folder()))
+    introduction = introduced(hello, invitation_for(address, keys_folder()))
     stream = MessageStream(connected(address, places, expiry), f"weight processor at {address.url}")
-    with greeted(stream, address.url, hello, expiry) as welcome:
+    with greeted(stream, address.url, introduction, expiry) as welcome:
         layout = layout_of(welcome)
         return PortConnection(stream, welcome, layout, port_over(stream, Kind.SOCKET, layout))
 

@@ -144,10 +144,10 @@ def connect(address: Address, hello: Hello, deadline: Seconds) -> PortConnection
         raise ConfigurationError(f"this host has not joined {address.url}; use: twofold join LINK")
     address = Address("tls", invitation.place)
     stream, tls = secured(connected(address, resolved(address), expiry), invitation, address.url, ALPN, expiry)
-    hello = introduced(hello, invitation, invitation.fingerprint)
+    introduction = introduced(hello, invitation, invitation.fingerprint)
     if not isinstance(tls, Session):
-        return welcomed(stream, address.url, hello, expiry)
-    with greeted(stream, address.url, hello, expiry) as welcome:
+        return welcomed(stream, address.url, introduction, expiry)
+    with greeted(stream, address.url, introduction, expiry) as welcome:
         layout = layout_of(welcome)
         return PortConnection(stream, welcome, layout, port_over(stream, Kind.SOCKET, layout, tls))
 

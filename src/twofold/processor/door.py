@@ -19,10 +19,10 @@ class Door:
         self._watched = WatchedGrants(folder)
         self._admission = Admission()
 
-    def admit(self, hello: Hello, manifest: Manifest, fingerprint: bytes) -> Grant:
+    def admit(self, hello: Hello, manifest: Manifest, *, nonce: bytes, fingerprint: bytes) -> Grant:
         """The grant that the client of `hello` comes in under; Refused (`Admission.admit`)."""
         self.look()
-        return self._admission.admit(hello, manifest, now=time.time(), fingerprint=fingerprint)
+        return self._admission.admit(hello, manifest, now=time.time(), nonce=nonce, fingerprint=fingerprint)
 
     def ended(self, grant: Grant) -> str | None:
         """Why who came in under `grant` must go, or None (`Admission.ended`), as of the last `look`."""

@@ -18,6 +18,7 @@ class Guest:
         self.channel = channel
         self.listener = listener  # where it came
         self.number = next(_NUMBERS)
+        self.nonce = b""  # that it was challenged with, if it was
         self.owner = ""  # whose share of the memory it has
         self.grant: Grant | None = None  # the token it came in with
         self.limited = False  # its calls pass the gate

@@ -10,6 +10,7 @@ a call once it is answered (R2): the rows are wiped, and at every sweep what the
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,12 +34,15 @@ from twofold.processor.answers import Answers
 from twofold.processor.door import Door
 from twofold.processor.guest import Guest
 from twofold.processor.loop import Loop
+from twofold.processor.reception import Reception
 from twofold.processor.tally import Tally
 from twofold.schedule.calls import CallQueue, Waiting
 from twofold.store.keys import keys_folder
 from twofold.units import Seconds
 from twofold.wire.handshake import layout_of, limited, refusal
 from twofold.wire.message import (
+    NONCE_BYTES,
+    Challenge,
     Hello,
     Message,
     Welcome,
@@ -82,7 +86,7 @@ class WeightProcessor:
         self._desk = Desk()
         self._tally = Tally(self._layout)
         self._loop = Loop(service, self._desk, self._queue, self._tally)
-        self._resting: list[Listener] = []  # that had no file left for who came
+        self._reception = Reception(self._desk, self._listeners)
         self._stopping = False
         self._leave_by: int | None = None
         self._called = 0  # when the last call came that did not go straight to the queue
@@ -102,8 +106,6 @@ class WeightProcessor:
     def serve_forever(self) -> None:
         """Serve until `stop`; then every connection is closed."""
         self._desk.own()
-        for listener in self._listeners:
-            self._desk.add(listener, listener.fileno())
         try:
             while not self._stopping and not self._may_leave(time.monotonic_ns()):
                 self._turn()
@@ -132,8 +134,13 @@ class WeightProcessor:
         if self._leave_by is None:
             return False
         calling = any(guest.is_calling(self._queue) for guest in self._guests.values())
-        quiet = now - max(self._called, self._loop.called_ns) > QUIET_NS and not calling
+        quiet = now - self._last_call > QUIET_NS and not calling
         return quiet or not self._guests or now > self._leave_by
+
+    @property
+    def _last_call(self) -> int:
+        """When it came; monotonic."""
+        return max(self._called, self._loop.called_ns)
 
     def _turn(self) -> None:
         """Once round the loop."""
@@ -141,6 +148,9 @@ class WeightProcessor:
         if now - self._swept > SWEEP_NS:
             self._sweep(now)
         until = self._swept + SWEEP_NS
+        opens = self._reception.look(now, self._last_call)
+        if opens:
+            until = min(until, opens)
         if len(self._gate):
             for call in self._gate.ready(now):
                 self._queue.put(call)
@@ -155,6 +165,14 @@ class WeightProcessor:
     # what arrives
 
     def _arrived(self, arrival: Arrival) -> None:
+        """See to it; the time of who comes or goes is that of the reception."""
+        start, guest = time.monotonic_ns(), arrival.place.what
+        stays = isinstance(guest, Guest) and guest.greeted
+        self._see(arrival)
+        if not stays or guest.number not in self._guests:
+            self._reception.spent(time.monotonic_ns() - start)
+
+    def _see(self, arrival: Arrival) -> None:
         guest = arrival.place.what
         if isinstance(guest, Guest):
             if guest.number not in self._guests:
@@ -173,6 +191,8 @@ class WeightProcessor:
             case What.CALL:
                 self._call(guest, arrival.segment, arrival.rows, arrival.nanoseconds)
             case What.READY:
+                if guest.behind:  # to read or to write, of a channel that has to `read` nobody knows which
+                    self._left(guest, guest.channel.flush())
                 self._read(guest, arrival.place)
                 while guest.number in self._guests and guest.channel.pending() and self._read(guest, arrival.place):
                     pass
@@ -205,8 +225,7 @@ class WeightProcessor:
             channel = listener.accept()
         except DeviceError as error:  # until the next sweep somebody may have gone
             self._logger.warning("%s", error)
-            self._desk.remove(place)
-            self._resting.append(listener)
+            self._reception.rest(self._swept + SWEEP_NS)
             return
         if channel is None:
             return
@@ -236,6 +255,10 @@ class WeightProcessor:
             raise Refused(why)
         if hello.shared_memory != guest.listener.shared_memory:
             raise Refused(f"this address {'needs' if guest.listener.shared_memory else 'has no'} shared memory")
+        if guest.listener.token_required and hello.token and not guest.nonce:
+            guest.nonce = os.urandom(NONCE_BYTES)
+            self._left(guest, guest.channel.send(Challenge(guest.nonce)))
+            return
         welcome = self._admitted(guest, hello)
         guest.channel.welcome(welcome, layout_of(welcome) if guest.limited else self._layout)
         guest.greeted = True
@@ -256,7 +279,9 @@ class WeightProcessor:
         if not guest.listener.token_required:
             guest.owner = f"owner {hello.owner or guest.number}"
             return self._welcome
-        guest.grant = self._door.admit(hello, self._welcome.manifest, guest.listener.fingerprint)
+        guest.grant = self._door.admit(
+            hello, self._welcome.manifest, nonce=guest.nonce, fingerprint=guest.listener.fingerprint
+        )
         guest.owner, scope = f"token {guest.grant.token}", guest.grant.scope
         guest.limited = self._gate.limit(guest.owner, scope, time.monotonic_ns())
         return limited(self._welcome, scope.rows)
@@ -321,9 +346,6 @@ class WeightProcessor:
         """Forget, and give up on peers that are late or no longer let in, and on calls whose deadline has passed."""
         self._swept = now
         self._service.forget()
-        while self._resting:
-            listener = self._resting.pop()
-            self._desk.add(listener, listener.fileno())
         for port in [*self._queue.expired(now), *(call.port for call in self._gate.expired(now))]:
             busy = "the weight processor was busy with other calls until the deadline of this one"
             self._failed(self._desk.at(port), DeadlinePassed(busy))

@@ -17,9 +17,10 @@ from twofold.units import KIB, Nanoseconds, bytes_text
 from twofold.wire.frame import CONTROL_BYTES
 from twofold.wire.status import Status
 
-PROTOCOL = 2
+PROTOCOL = 3
 PROGRAM = f"twofold {__version__}"
 PING_BYTES = 60 * KIB  # the most that a ping carries, each way
+NONCE_BYTES = 16  # of a challenge
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -33,8 +34,13 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     owner: str = ""  # the context processor: its connections share what one owner gets
     token: str = ""  # id of the client's token; empty: it has none, and what follows is empty too (wire/token.py)
     time: Nanoseconds = Nanoseconds(0)  # the client's clock, since 1970
-    nonce: bytes = b""  # random, once only
-    proof: bytes = b""  # that the client has the token's secret
+    proof: bytes = b""  # that the client has the token's secret; empty before the Challenge
+
+
+class Challenge(msgspec.Struct, frozen=True, tag="challenge"):
+    """The answer to the first Hello where a token is required; answered by a Hello with a proof made for it."""
+
+    nonce: Annotated[bytes, msgspec.Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]  # random, for this connection
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
@@ -90,7 +96,9 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     message: str
 
 
-Message = Hello | Welcome | AskTokenizer | TokenizerReply | Ping | Pong | AskStatus | Status | Drain | Failed
+Message = (
+    Hello | Challenge | Welcome | AskTokenizer | TokenizerReply | Ping | Pong | AskStatus | Status | Drain | Failed
+)
 
 ERRORS: dict[str, type[TwofoldError]] = {
     name: value for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, TwofoldError)

@@ -10,9 +10,11 @@ arrives at a wrong place is refused by the fingerprint, and a host may have seve
 The proof is that of SCRAM (RFC 5802, section 3) with a random secret in the place of a password:
 
     verifier = SHA-256(secret)                                 all that the processor's host keeps
-    proof    = secret XOR HMAC-SHA-256(verifier, claim)        claim: what this Hello says, to which certificate, when
+    proof    = secret XOR HMAC-SHA-256(verifier, claim)        claim: what this Hello says, to which certificate, when,
+                                                               on which connection
 
-The verifier checks a proof, and cannot make one; a proof without the verifier says nothing of the secret.
+The verifier checks a proof, and cannot make one; a proof without the verifier says nothing of the secret. The nonce of
+the server's Challenge is what makes a proof good for one connection.
 """
 
 import base64
@@ -30,12 +32,11 @@ from twofold.wire.message import Hello
 
 SCHEME = "twofold://"
 VERSION = 1
-NONCE_BYTES = 16
 NO_FINGERPRINT = bytes(FINGERPRINT_BYTES)  # of a link without a certificate
 CHECK_BYTES = 4
 
 _BODY_BYTES = 1 + FINGERPRINT_BYTES + ID_BYTES + SECRET_BYTES
-_LABEL = b"twofold-token-1"
+_LABEL = b"twofold-token-2"
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_.-]{1,253}", re.ASCII)
 _REMEDY = "copy the whole line that `twofold keys grant` printed"
 
@@ -71,28 +72,31 @@ def place_of(text: str) -> str:
 def proved(hello: Hello, token: Token, fingerprint: bytes, *, time: Nanoseconds, nonce: bytes) -> Hello:
     """`hello` with the proof of `token`, for the processor whose certificate has `fingerprint`.
 
-    `time`: now, since 1970; `nonce`: NONCE_BYTES random bytes, never used again.
+    `time`: now, since 1970; `nonce`: of the Challenge that this answers.
     """
-    claim = msgspec.structs.replace(hello, token=token.id, time=time, nonce=nonce, proof=b"")
-    mask = _mask(verifier_of(token.secret), claim, fingerprint)
+    claim = msgspec.structs.replace(hello, token=token.id, time=time, proof=b"")
+    mask = _mask(verifier_of(token.secret), claim, fingerprint, nonce)
     return msgspec.structs.replace(claim, proof=_xor(token.secret, mask))
 
 
-def is_proved(hello: Hello, verifier: bytes, fingerprint: bytes) -> bool:
-    """Whether `hello` was made with the secret of `verifier`, for the processor with `fingerprint`, and not changed."""
-    if len(hello.proof) != SECRET_BYTES or len(hello.nonce) != NONCE_BYTES:
+def is_proved(hello: Hello, verifier: bytes, fingerprint: bytes, nonce: bytes) -> bool:
+    """Whether `hello` was made with the secret of `verifier`, and not changed since.
+
+    For the processor with `fingerprint`, and for the Challenge of `nonce`.
+    """
+    if len(hello.proof) != SECRET_BYTES:
         return False
-    secret = _xor(hello.proof, _mask(verifier, hello, fingerprint))
+    secret = _xor(hello.proof, _mask(verifier, hello, fingerprint, nonce))
     return hmac.compare_digest(verifier_of(secret), verifier)
 
 
-def _mask(verifier: bytes, claim: Hello, fingerprint: bytes) -> bytes:
+def _mask(verifier: bytes, claim: Hello, fingerprint: bytes, nonce: bytes) -> bytes:
     parts = (
         _LABEL,
         fingerprint,
         claim.token.encode(),
         claim.time.to_bytes(16, "little", signed=True),
-        claim.nonce,
+        nonce,
         (claim.digest or "").encode(),
         claim.owner.encode(),
     )
