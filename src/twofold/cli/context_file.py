@@ -10,7 +10,7 @@ import typer
 
 from twofold.cli import show
 from twofold.config import Settings, read_settings
-from twofold.errors import ConfigurationError, ContextError, RequestError
+from twofold.errors import ConfigurationError, RequestError
 from twofold.store import sealed
 from twofold.store.context_file import ContextFile, write_context
 from twofold.store.contexts import contexts_of
@@ -56,11 +56,8 @@ def import_(
     """Keep what is in a file that `export` wrote, once its checksum was found right."""
     settings = read_settings()
     contexts, called = contexts_of(settings), name or file.name.partition(".")[0]
-    with _opened(file) as source, contexts.hold(called):
-        if contexts.exists(called):
-            raise ContextError(f"a context '{called}' is kept already; give another name, or delete it first")
-        found = _read(source, file, settings, passphrase_file)
-        contexts.put(called, found.head, found.tokens, found.pages())
+    with _opened(file) as source:
+        contexts.add(called, _read(source, file, settings, passphrase_file))
     show.write(f"{called} imported\n")
 
 
