@@ -3,13 +3,13 @@
 from starlette.responses import Response
 
 from twofold.engine.request import Limits, Piece, Request, Sampling
+from twofold.engine.spoken import Speech
+from twofold.engine.toolbox import Toolbox
 from twofold.server.endpoint import Call, Endpoint, answered
 from twofold.server.openai_chat import conversation
 from twofold.server.parameters import coldest, drawn_seed
 from twofold.server.response_answers import Reply, ResponseWriting, State
 from twofold.server.response_input import RESPOND_FIXED, Respond
-from twofold.server.spoken import Speech
-from twofold.server.toolbox import Toolbox
 
 
 async def respond(body: Respond, call: Call) -> Response:

@@ -5,11 +5,11 @@ from typing import Any, Literal
 import msgspec
 
 from twofold.engine.request import Piece
+from twofold.engine.spoken import Speech, Thought
 from twofold.server.endpoint import Call
 from twofold.server.refusal import Refusal, openai_error
 from twofold.server.response_input import Respond
 from twofold.server.served import Answering
-from twofold.server.spoken import Speech, Thought
 from twofold.server.sse import event
 
 

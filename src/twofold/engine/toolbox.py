@@ -1,4 +1,4 @@
-"""Tools that a request offers to the model, whichever protocol it came by."""
+"""Tools that a request offers to the model, whichever way it came."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,6 @@ from twofold.engine.tool_choice import call_of
 from twofold.errors import RequestError
 from twofold.model.tokenizer import Tokenizer
 from twofold.model.tool_calls import ToolCallReader, ToolFormat, format_of
-from twofold.server.refusal import Refusal
-
-WITHOUT_TOOLS = "x-without-tools"  # in a JSON Schema: what stands in its place for a model that knows no tools
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -55,28 +52,28 @@ def known_form(tokenizer: Tokenizer) -> ToolFormat | None:
 
 
 def check_calls(tokenizer: Tokenizer) -> None:
-    """Refusal 400 for a model that knows no tools, and so cannot read of calls."""
+    """RequestError for a model that knows no tools, and so cannot read of calls."""
     if known_form(tokenizer) is None:
-        raise Refusal(400, "this model's chat template knows no tools; send none", param="messages")
+        raise RequestError("this model's chat template knows no tools; send none", param="messages")
 
 
 def toolbox(tokenizer: Tokenizer, tools: Sequence[Tool], choice: str, *, only: str | None = None) -> Toolbox:
     """The tools of a request with the `choice` "none", "auto" or "required" (`only`: this one, once).
 
-    Refusal 400 if the model knows no tools, or if a call is asked for that cannot be made.
+    RequestError if the model knows no tools, or if a call is asked for that cannot be made.
     """
     if choice == "required" and not tools:
-        raise Refusal(400, "a call is asked for, and there are no tools; send tools", param="tool_choice")
+        raise RequestError("a call is asked for, and there are no tools; send tools", param="tool_choice")
     if not tools or choice == "none":
         return Toolbox()
     form = known_form(tokenizer)
     if form is None:
-        raise Refusal(400, "this model's chat template knows no tools; leave tools out", param="tools")
+        raise RequestError("this model's chat template knows no tools; leave tools out", param="tools")
     schemas = {tool.name: tool.parameters for tool in tools}
     if len(schemas) < len(tools):
-        raise Refusal(400, "two tools have the same name; give each its own", param="tools")
+        raise RequestError("two tools have the same name; give each its own", param="tools")
     try:
         constraint = call_of(schemas, form, tokenizer, only=only) if choice == "required" else None
     except RequestError as error:
-        raise Refusal(400, str(error), param="tool_choice") from None
+        raise RequestError(str(error), param="tool_choice") from None
     return Toolbox(tuple(tools), form, constraint)
