@@ -15,6 +15,10 @@ import pytest
 from fake_serving import TEXT
 from http_server import Running, running
 
+from twofold.server.shelves import Shelves
+from twofold.store.contexts import Contexts, Quota
+from twofold.units import MIB
+
 BODIES = 10_000
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/tokenize", "/detokenize")
 JSON = {"content-type": "application/json"}
@@ -22,8 +26,10 @@ HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 
 
 @pytest.fixture(scope="module")
-def server(roomy_path: Path) -> Iterator[Running]:
-    with running(roomy_path, patience=1.0) as server:
+def server(roomy_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    shelves = Shelves(lambda owner: Contexts(folder, Quota(MIB)))
+    folder = tmp_path_factory.mktemp("kept") / "contexts"
+    with running(roomy_path, patience=1.0, shelves=shelves) as server:
         yield server
 
 

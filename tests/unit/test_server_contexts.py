@@ -267,3 +267,8 @@ def test_several_answers_cannot_be_kept_in_one_context(keeping: Keeping) -> None
     response = keeping.say(n=2)
     assert (response.status_code, response.json()["error"]["param"]) == (400, "n")
     assert keeping.say().status_code == 200
+
+
+def test_a_method_that_a_path_does_not_have_is_told_which_it_has(keeping: Keeping) -> None:
+    assert keeping.ask("PATCH", f"{CONTEXTS}/rain").headers["allow"] == "DELETE, GET"
+    assert keeping.ask("PUT", CONTEXTS).headers["allow"] == "GET, POST"

@@ -4,6 +4,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from twofold import __version__
 from twofold.errors import TwofoldError
@@ -86,8 +87,16 @@ async def _http(request: Request, error: Exception) -> Response:
         405: "the method is not that of this path",
     }
     response = refused(Refusal(error.status_code, text.get(error.status_code, str(error.detail))), request.scope)
-    response.headers.update(error.headers or {})
+    if error.status_code == 405:
+        response.headers["Allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """All methods of the path, of which each may have a route of its own."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    found = [route.methods or () for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for methods in found for method in methods})
 
 
 async def _failed(request: Request, _: Exception) -> Response:
