@@ -20,7 +20,15 @@ from typing import BinaryIO, NamedTuple
 from urllib.parse import quote
 
 from twofold.config import Settings
-from twofold.errors import ConfigurationError, ContextError, ContextInUse, ContextsFull, ContextTaken, NoContext
+from twofold.errors import (
+    ConfigurationError,
+    ContextError,
+    ContextInUse,
+    ContextsFull,
+    ContextTaken,
+    NoContext,
+    RequestError,
+)
 from twofold.store.context_file import ContextFile, Head, file_bytes, read_head, write_context
 from twofold.store.lock import alone
 from twofold.store.place import replacing
@@ -255,6 +263,16 @@ def contexts_of(settings: Settings, owner: str = "") -> Contexts:
     if owner:
         folder = folder.parent / "served" / f"contexts-{quote(owner, safe='')}"
     return Contexts(folder, Quota(settings.contexts_mib * MIB, settings.evict_contexts))
+
+
+def opened_file(file: Path) -> BinaryIO:
+    """A context file that a user named, to be read; RequestError if it cannot be."""
+    try:
+        if file.is_dir():
+            raise RequestError(f"{file} is a folder; give the path of a context file")
+        return file.open("rb")
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{file} cannot be read ({error}); give the path of a context file") from error
 
 
 def checked(name: str) -> str:
