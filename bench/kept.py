@@ -3,6 +3,7 @@
 `python bench/kept.py [MODEL]`. Medians of rounds; one process, its default threads, a temporary folder.
 """
 
+import os
 import statistics
 import sys
 import tempfile
@@ -11,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from twofold import LLM, Message
 from twofold.config import Settings
 from twofold.engine.assemble import open_engine
 from twofold.engine.kept import kept
@@ -74,5 +76,26 @@ def main(model: str) -> None:
     print(f"zlib would leave {left / len(part):.0%}, at {len(part) / MIB / (time.perf_counter() - spent):.0f} MiB/s")
 
 
+def turns(model: str) -> None:
+    """Measure and print a second turn of a long conversation: in a context that is kept, and sent whole to who has not
+    seen it."""
+    spent: dict[str, list[Seconds]] = {"kept": [], "whole": []}
+    with LLM(model) as llm:
+        shelf = llm.contexts
+        text = llm.tokenizer.decode(llm.tokenizer.encode(TEXT.read_text())[: TOKENS - 100])
+        for number in range(ROUNDS):
+            said = [Message("user", f"{number} {text}")]
+            shelf.begin(str(number))
+            said.append(Message("assistant", llm.chat(said, context=str(number), max_tokens=8).text))
+            spent["kept"].append(timed(lambda: llm.chat("And?", context=str(number), max_tokens=8)))  # noqa: B023
+            said = [Message("user", f"{number} anew {text}"), *said[1:], Message("user", "And?")]
+            spent["whole"].append(timed(lambda: llm.chat(said, max_tokens=8)))  # noqa: B023
+    for name, seconds in spent.items():
+        print(f"a second turn of 8 tokens, {name:5} {1e3 * statistics.median(seconds):8.1f} ms")
+
+
 if __name__ == "__main__":
     main(sys.argv[1] if len(sys.argv) > 1 else "smollm2")
+    with tempfile.TemporaryDirectory() as data:
+        os.environ["XDG_DATA_HOME"] = data  # not among the contexts of who measures
+        turns(sys.argv[1] if len(sys.argv) > 1 else "smollm2")

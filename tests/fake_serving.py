@@ -12,7 +12,9 @@ from pathlib import Path
 
 import msgspec
 
+from twofold.cache.pages import PAGE_POSITIONS, pages_for
 from twofold.engine.request import Chosen, Piece, Request, Usage
+from twofold.engine.seen import NOTHING, Seen
 from twofold.engine.serving_status import ServingStatus, Sizes, Times
 from twofold.engine.work import Processor, Work
 from twofold.errors import TwofoldError
@@ -39,6 +41,7 @@ class FakeAnswer:
         self.usage = Usage(prompt_tokens=len(request.prompt), cached_tokens=1)
         self.usage.moments.arrived = self.usage.moments.begun = time.monotonic()
         self.cancelled = False
+        self.left: Seen | None = None
         self.ended = threading.Event()  # nobody reads any more
         self._loop: asyncio.AbstractEventLoop | None = None
         self._release = asyncio.Event()
@@ -54,6 +57,7 @@ class FakeAnswer:
         """The pieces."""
         self._loop = asyncio.get_running_loop()
         tokenizer, limits = self._serving.tokenizer, self.request.limits
+        self._leave()
         told, said = tokenizer.encode(self._serving.text, add_bos=False), 0
         if self._serving.lumped:
             yield Piece(self._serving.text, (), "stop")
@@ -62,6 +66,7 @@ class FakeAnswer:
             if self._serving.held and said:
                 await self._release.wait()
             if self.cancelled:
+                self.left = None
                 yield Piece("", finish="cancelled")
                 return
             if self._serving.failing is not None:
@@ -81,6 +86,13 @@ class FakeAnswer:
         end = min(tokenizer.end_ids)
         self.usage.generated_tokens = said + 1
         yield Piece("", (self._chosen(end),), "stop")
+
+    def _leave(self) -> None:
+        """As if the prompt had been seen, and nothing of the answer."""
+        layers, length = self._serving.manifest.layers, len(self.request.prompt)
+        page_bytes = sum(PAGE_POSITIONS * layer.context_bytes for layer in layers)
+        if self.request.keep:
+            self.left = Seen(self.request.prompt, length, bytes(pages_for(length) * page_bytes))
 
     def _chosen(self, token: int) -> Chosen:
         if self.request.logprobs is None:
@@ -107,13 +119,15 @@ class FakeServing:
         self.failing: TwofoldError | None = None
         self.refusing: Callable[[Request], TwofoldError | None] = lambda request: None
         self.answers: list[FakeAnswer] = []
+        self.before = NOTHING  # what was given with the last request
 
-    def submit(self, request: Request) -> FakeAnswer:
+    def submit(self, request: Request, before: Seen = NOTHING) -> FakeAnswer:
         """Begin an answer, or raise what `refusing` gives for it."""
         error = self.refusing(request)
         if error is not None:
             raise error
         self.answers.append(FakeAnswer(request, self))
+        self.before = before
         return self.answers[-1]
 
     def status(self) -> ServingStatus:

@@ -4,10 +4,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from twofold.llm import LLM, Limits, Message, Output, Sampling, TextStream
+    from twofold.llm import LLM, Limits, Message, Output, Sampling, TextStream, Tool, ToolCall
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "Limits", "Message", "Output", "Sampling", "TextStream", "__version__"]
+__all__ = ["LLM", "Limits", "Message", "Output", "Sampling", "TextStream", "Tool", "ToolCall", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,7 @@ and of `twofold serve`:
     api_key        TWOFOLD_API_KEY          api_key              KEY, or NAME KEY; several, a line each
     api_key_file   TWOFOLD_API_KEY_FILE     api_key_file         file of such lines
     drain          TWOFOLD_DRAIN            drain                seconds that answers have to end, 0 to 86400
+    keep_contexts  TWOFOLD_KEEP_CONTEXTS    keep_contexts        true or false: keep contexts by name
     log_json       TWOFOLD_LOG_JSON         log_json             true or false: log lines as JSON
     otlp_traces_endpoint  TWOFOLD_OTLP_TRACES_ENDPOINT  otlp_traces_endpoint  URL that traces are sent to
 
@@ -63,12 +64,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_key: str | None = None
     api_key_file: str | None = None
     drain: int = 30
+    keep_contexts: bool = False
     log_json: bool = False
     otlp_traces_endpoint: str | None = None
 
 
 NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
-_SWITCHES = {"packed_cache", "evict_contexts", "log_json"}
+_SWITCHES = {"packed_cache", "evict_contexts", "keep_contexts", "log_json"}
 _INTEGERS = {
     "threads": (1, 256), "context": (64, 1 << 26), "wait": (0, 86400), "contexts_mib": (1, 1 << 40),
     "port": (0, 65535), "max_model_len": (2, 1 << 26), "max_num_seqs": (1, 4096), "drain": (0, 86400),

@@ -3,8 +3,12 @@
     TwofoldError
     ├── ConfigurationError    a setting, flag or environment variable is wrong            exit 2
     ├── RequestError          this request cannot be served as it was asked               exit 2
-    │   └── ContextError      a kept context is damaged, in use, or of another model      exit 2
-    │       └── NoContext     none is kept under that name                                exit 2
+    │   └── ContextError      a kept context cannot be used or kept; damaged, ...         exit 2
+    │       ├── NoContext     none is kept under that name                                exit 2
+    │       ├── ContextInUse  somebody goes on with it now                                exit 2
+    │       ├── ContextTaken  something is kept under that name already                   exit 2
+    │       ├── OtherModel    it is of another model, or of other numerics                exit 2
+    │       └── ContextsFull  the quota has no room for it                                exit 2
     ├── Overloaded            it could be, but others wait already; not now               exit 75
     ├── ModelError            the model file is damaged, unknown or not supported         exit 3
     │   └── DownloadError     a model could not be fetched, or is not what was pinned     exit 3
@@ -37,9 +41,16 @@ class ConfigurationError(TwofoldError):
 
 
 class RequestError(TwofoldError):
-    """This request cannot be served as it was asked (empty prompt, prompt too long, ...)."""
+    """This request cannot be served as it was asked (empty prompt, prompt too long, ...).
+
+    `param`: the parameter that it is about, where that is known.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class ContextError(RequestError):
@@ -48,6 +59,22 @@ class ContextError(RequestError):
 
 class NoContext(ContextError):  # noqa: N818
     """No context is kept under that name."""
+
+
+class ContextInUse(ContextError):  # noqa: N818
+    """Somebody goes on with the context now, or changes it."""
+
+
+class ContextTaken(ContextError):  # noqa: N818
+    """Something is kept under that name already."""
+
+
+class OtherModel(ContextError):  # noqa: N818
+    """The context is of another model, or was made with other numerics."""
+
+
+class ContextsFull(ContextError):  # noqa: N818
+    """The quota of kept contexts has no room."""
 
 
 class Overloaded(TwofoldError):  # noqa: N818

@@ -6,39 +6,48 @@ LLM ──Options──▶ Request ──▶ Serving ──pieces──▶ Outpu
 
 import asyncio
 import contextlib
+import functools
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeGuard, Unpack, overload
+from typing import Self, TypeGuard, Unpack, cast, overload
 
 import msgspec
 
 from twofold.config import check_places, read_settings
-from twofold.engine.answer import Answer
-from twofold.engine.asking import Options, asked
+from twofold.engine.ask import Ask, Output
+from twofold.engine.asking import ChatOptions, Options, asked
 from twofold.engine.assemble import Progress, chosen_model
+from twofold.engine.conversing import Conversation, messages_of, toolbox_of
 from twofold.engine.limits import Limits
 from twofold.engine.opening import open_serving
 from twofold.engine.prompt import check_text, check_tokens
-from twofold.engine.request import Chosen, Request, Usage
+from twofold.engine.request import Chosen, Usage
 from twofold.engine.sampling import Sampling
-from twofold.engine.text_stream import Output, TextStream, output, output_of
-from twofold.engine.whole import whole
-from twofold.errors import RequestError, one_line
+from twofold.engine.shelf import Shelf
+from twofold.engine.spoken import Speech
+from twofold.engine.text_stream import TextStream
+from twofold.engine.toolbox import Tool
+from twofold.errors import RequestError
 from twofold.model.chat import Message
+from twofold.model.reasoning import opened
+from twofold.model.tool_calls import ToolCall
+from twofold.store.contexts import contexts_of
 
-__all__ = ["LLM", "Chosen", "Limits", "Message", "Options", "Output", "Sampling", "TextStream", "Usage"]
+__all__ = [
+    "LLM", "ChatOptions", "Chosen", "Limits", "Message", "Options", "Output", "Sampling", "Shelf", "TextStream", "Tool",
+    "ToolCall", "Usage",
+]  # fmt: skip
 
-TAKEN = frozenset({"self", "messages", "now"})  # names that a rendering has for itself
+TAKEN = frozenset({"self", "messages", "now", "tools"})  # names that a rendering has for itself
 AT_ONCE = 256  # prompts of one list that are asked before the first of them is answered
 
 One = str | list[int] | tuple[int, ...]  # a prompt: text, or token ids
 Several = list[str] | list[list[int]]
-Conversation = str | Sequence[Message | Mapping[str, object]]  # a text is what the user says
 
 
 class LLM:
@@ -80,6 +89,7 @@ class LLM:
             self._serving = stack.enter_context(opened)
             self.tokenizer, self.manifest = self._serving.tokenizer, self._serving.manifest
             self._opened = stack.pop_all()
+        self._settings = settings
         self._forgotten = weakref.finalize(self, _let_go, self._opened)
 
     def __enter__(self) -> Self:
@@ -117,103 +127,130 @@ class LLM:
         outputs = await self._aoutputs(requests)
         return outputs if several else outputs[0]
 
-    def chat(
-        self, messages: Conversation, *, variables: Mapping[str, Any] | None = None, **options: Unpack[Options]
-    ) -> Output:
-        """What the model answers in a conversation. `variables` are told to its chat template."""
-        return self._outputs([self._turn(messages, variables, options)])[0]
+    def chat(self, messages: Conversation, **options: Unpack[ChatOptions]) -> Output:
+        """What the model answers in a conversation; with `context`, in what was said there, with `messages` last."""
+        return self._outputs([self._turn(messages, options)])[0]
 
-    async def achat(
-        self, messages: Conversation, *, variables: Mapping[str, Any] | None = None, **options: Unpack[Options]
-    ) -> Output:
+    async def achat(self, messages: Conversation, **options: Unpack[ChatOptions]) -> Output:
         """As `chat`."""
-        request = await asyncio.to_thread(self._turn, messages, variables, options)
-        return (await self._aoutputs([request]))[0]
+        return (await self._aoutputs([await asyncio.to_thread(self._turn, messages, options)]))[0]
 
     def stream(self, prompt: One, **options: Unpack[Options]) -> TextStream:
         """The text that `generate` gives for one prompt, as it becomes certain."""
-        return TextStream(self._submit(self._request(prompt, options)), self)
+        return self._stream(self._request(prompt, options))
 
     async def astream(self, prompt: One, **options: Unpack[Options]) -> TextStream:
         """As `stream`: `async for text in await llm.astream(prompt)`."""
-        answer = await self._asubmit(await asyncio.to_thread(self._request, prompt, options))
-        return TextStream(answer, self)
+        return await self._astream(await asyncio.to_thread(self._request, prompt, options))
 
-    def stream_chat(
-        self, messages: Conversation, *, variables: Mapping[str, Any] | None = None, **options: Unpack[Options]
-    ) -> TextStream:
+    def stream_chat(self, messages: Conversation, **options: Unpack[ChatOptions]) -> TextStream:
         """The text that `chat` gives, as it becomes certain."""
-        return TextStream(self._submit(self._turn(messages, variables, options)), self)
+        return self._stream(self._turn(messages, options))
 
-    async def astream_chat(
-        self, messages: Conversation, *, variables: Mapping[str, Any] | None = None, **options: Unpack[Options]
-    ) -> TextStream:
+    async def astream_chat(self, messages: Conversation, **options: Unpack[ChatOptions]) -> TextStream:
         """As `stream_chat`."""
-        answer = await self._asubmit(await asyncio.to_thread(self._turn, messages, variables, options))
-        return TextStream(answer, self)
+        return await self._astream(await asyncio.to_thread(self._turn, messages, options))
 
-    def _request(self, prompt: object, options: Options, *, add_bos: bool | None = None) -> Request:
+    @property
+    def contexts(self) -> Shelf:
+        """The kept contexts, which `chat` goes on in by name; those of `twofold context`, within their quota."""
+        return Shelf(contexts_of(self._settings), self.manifest)
+
+    def _request(self, prompt: object, options: Options) -> Ask:
         """Go on with text or token ids."""
         if isinstance(prompt, str):
-            check_text(self.tokenizer, prompt, self.manifest.context_length)
-            return asked(self.tokenizer.encode(prompt, add_bos=add_bos), options)
+            return Ask(asked(self._encoded(prompt), options))
         if not isinstance(prompt, list | tuple) or not all(type(token) is int for token in prompt):
             raise RequestError(
                 "the prompt is neither text nor a list of token ids; give one of these, or a list of them"
             )
         check_tokens(prompt, self.manifest.vocabulary)
-        return asked(prompt, options)
+        return Ask(asked(prompt, options))
 
-    def _turn(self, messages: Conversation, variables: Mapping[str, Any] | None, options: Options) -> Request:
+    def _encoded(self, text: str, *, add_bos: bool | None = None) -> list[int]:
+        check_text(self.tokenizer, text, self.manifest.context_length)
+        return self.tokenizer.encode(text, add_bos=add_bos)
+
+    def _turn(self, messages: Conversation, options: ChatOptions) -> Ask:
         """Go on with a conversation."""
-        template = self._serving.chat_template
+        template, variables = self._serving.chat_template, options.get("variables") or {}
         if template is None:
             raise RequestError("this model has no chat template, so it cannot hold a conversation; use generate")
-        for name in TAKEN & (variables or {}).keys():
+        for name in TAKEN & variables.keys():
             raise RequestError(f"the chat template variable {name!r} is set by Twofold; use another name")
-        said = [Message("user", messages)] if isinstance(messages, str) else list(map(_message, messages))
-        return self._request(template.render(said, now=datetime.now(), **(variables or {})), options, add_bos=False)
+        said, context = messages_of(messages), options.get("context")
+        with contextlib.ExitStack() as stack:
+            going = None if context is None else stack.enter_context(contextlib.closing(self.contexts.go_on(context)))
+            said = said if going is None else going.messages(said)
+            tools = toolbox_of(self.tokenizer, said, options.get("tools"), options.get("tool_choice"))
+            text = template.render(said, now=datetime.now(), **{**tools.variables(), **variables})
+            request = asked(self._encoded(text, add_bos=False), _of_any(options))
+            if request.constraint is not None and tools.constraint is not None:
+                raise RequestError("an answer cannot be calls and of another form; leave one out")
+            constraint = request.constraint or tools.constraint
+            request = msgspec.structs.replace(request, constraint=constraint, keep=going is not None)
+            stack.pop_all()
+        return Ask(request, Speech(tools, opened=opened(text)), going)
 
-    def _submit(self, request: Request) -> Answer:
-        if not self._forgotten.alive:
-            raise RequestError("this LLM is closed; open another")
-        return self._serving.submit(request)
+    def _stream(self, ask: Ask) -> TextStream:
+        self._begin(ask)
+        return TextStream(ask, self)
 
-    async def _asubmit(self, request: Request) -> Answer:
-        """As `_submit`, in a thread, as a constraint takes its time to prepare."""
-        begun = asyncio.get_running_loop().run_in_executor(None, self._submit, request)
+    async def _astream(self, ask: Ask) -> TextStream:
+        await self._abegin(ask)
+        return TextStream(ask, self)
+
+    def _begin(self, ask: Ask) -> None:
         try:
-            return await asyncio.shield(begun)
-        except asyncio.CancelledError:
-            begun.add_done_callback(_abandon)
+            if not self._forgotten.alive:
+                raise RequestError("this LLM is closed; open another")
+            ask.begin(self._serving)
+        except BaseException:
+            ask.close()
             raise
 
-    def _outputs(self, requests: Sequence[Request]) -> list[Output]:
-        """The answers, in order. If one fails, or nobody waits any more, the others are ended."""
-        waiting, answers, outputs = deque(requests), deque[Answer](), list[Output]()
+    async def _abegin(self, ask: Ask) -> None:
+        """As `_begin`, in a thread, as a constraint takes its time to prepare."""
+        begun = asyncio.get_running_loop().run_in_executor(None, self._begin, ask)
         try:
-            while waiting or answers:
-                if waiting and len(answers) < AT_ONCE:
-                    answers.append(self._submit(waiting.popleft()))
+            await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            begun.add_done_callback(functools.partial(_abandon, ask))
+            raise
+
+    def _outputs(self, asks: Sequence[Ask]) -> list[Output]:
+        """The answers, in order. If one fails, or nobody waits any more, the others are ended."""
+        waiting, begun, outputs = deque(asks), deque[Ask](), list[Output]()
+        try:
+            while waiting or begun:
+                if waiting and len(begun) < AT_ONCE:
+                    begun.append(waiting.popleft())
+                    self._begin(begun[-1])
                     continue
-                outputs.append(output(answers[0]))
-                answers.popleft()
+                for piece in begun[0].answer:
+                    begun[0].read(piece)
+                begun[0].finish()
+                outputs.append(begun.popleft().output)
         finally:
-            _end(answers)
+            _end(begun)
         return outputs
 
-    async def _aoutputs(self, requests: Sequence[Request]) -> list[Output]:
+    async def _aoutputs(self, asks: Sequence[Ask]) -> list[Output]:
         """As `_outputs`."""
-        waiting, answers, outputs = deque(requests), deque[Answer](), list[Output]()
+        waiting, begun, outputs = deque(asks), deque[Ask](), list[Output]()
         try:
-            while waiting or answers:
-                if waiting and len(answers) < AT_ONCE:
-                    answers.append(await self._asubmit(waiting.popleft()))
+            while waiting or begun:
+                if waiting and len(begun) < AT_ONCE:
+                    begun.append(waiting.popleft())
+                    await self._abegin(begun[-1])
                     continue
-                outputs.append(output_of(await whole(answers[0])))
-                answers.popleft()
+                async for piece in begun[0].answer:
+                    begun[0].read(piece)
+                if begun[0].kept:
+                    await asyncio.to_thread(begun[0].finish)
+                outputs.append(begun.popleft().output)
         finally:
-            _end(answers)
+            _end(begun)
         return outputs
 
 
@@ -230,25 +267,19 @@ def _several(prompt: One | Several) -> TypeGuard[Several]:
     return isinstance(prompt, list) and not (prompt and isinstance(prompt[0], int))
 
 
-def _message(given: object) -> Message:
-    """A message as chat templates have it; RequestError for one that has anything else."""
-    if isinstance(given, Message):
-        return given
-    known = Message.__struct_fields__
-    if not isinstance(given, Mapping) or not {"role", "content"} <= given.keys() <= set(known):
-        raise RequestError(f"a message is wrong; give role and content, and if need be {', '.join(known[2:])}")
-    try:
-        return msgspec.convert(dict(given), Message)
-    except msgspec.ValidationError as error:
-        raise RequestError(f"a message is wrong: {one_line(str(error))}; correct it") from None
+def _of_any(options: ChatOptions) -> Options:
+    """Those options that every answer has."""
+    own = ChatOptions.__annotations__.keys() - Options.__annotations__.keys()
+    return cast("Options", {name: value for name, value in options.items() if name not in own})
 
 
-def _end(answers: Iterable[Answer]) -> None:
-    for answer in answers:
-        answer.cancel()
+def _abandon(ask: Ask, begun: asyncio.Future[None]) -> None:
+    """Nobody waits for what was begun, nor for why it was not."""
+    if not begun.cancelled():
+        begun.exception()
+    ask.close()
 
 
-def _abandon(begun: asyncio.Future[Answer]) -> None:
-    """Nobody waits for what was begun."""
-    if not begun.cancelled() and begun.exception() is None:
-        begun.result().cancel()
+def _end(asks: Iterable[Ask]) -> None:
+    for ask in asks:
+        ask.close()

@@ -13,6 +13,9 @@ from http_server import Running, running
 from openai.types.chat import ChatCompletionMessageParam
 
 from twofold.errors import Overloaded, ProcessorLost
+from twofold.server.shelves import Shelves
+from twofold.store.contexts import Contexts, Quota
+from twofold.units import GIB
 
 KEY = "a-key-of-many-letters"
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
@@ -21,8 +24,9 @@ ADD: Any = {"type": "function", "function": {"name": "add", "parameters": {"type
 
 
 @pytest.fixture
-def server(roomy_path: Path) -> Iterator[Running]:
-    with running(roomy_path, template=TOOLS, keys={"tests": KEY}) as server:
+def server(roomy_path: Path, tmp_path: Path) -> Iterator[Running]:
+    shelves = Shelves(lambda owner: Contexts(tmp_path / owner, Quota(GIB)))
+    with running(roomy_path, template=TOOLS, keys={"tests": KEY}, shelves=shelves) as server:
         yield server
 
 
@@ -135,6 +139,29 @@ def test_a_client_that_times_out_or_closes_its_stream_cancels_its_answer(
     stream.close()
     assert all(answer.ended.wait(5) and answer.cancelled for answer in server.serving.answers)
     assert len(server.serving.answers) == 2
+
+
+def test_openai_goes_on_in_a_context_and_one_that_goes_away_leaves_the_last_good_copy(
+    server: Running, client: openai.OpenAI
+) -> None:
+    rain: Any = {"context": "rain"}
+    client.post("/contexts", body={"name": "rain"}, cast_to=object)
+    for _ in range(2):
+        client.chat.completions.create(model="tiny", messages=HELLO, extra_body=rain)
+    before: Any = client.get("/contexts/rain", cast_to=object)
+    server.serving.held = True
+    stream = client.chat.completions.create(model="tiny", messages=HELLO, extra_body=rain, stream=True)
+    next(stream)
+    with pytest.raises(openai.ConflictError) as refused:
+        client.chat.completions.create(model="tiny", messages=HELLO, extra_body=rain)
+    assert refused.value.code == "context_in_use"
+    stream.close()
+    assert server.serving.answers[-1].ended.wait(5)
+    server.serving.held = False
+    after: Any = client.get("/contexts/rain", cast_to=object)
+    assert (len(before["turns"]), after["turns"]) == (4, before["turns"])
+    again = client.with_options(max_retries=5).chat.completions.create(model="tiny", messages=HELLO, extra_body=rain)
+    assert again.choices[0].message.content == TEXT
 
 
 def test_anthropic_answers_whole_streamed_and_counted(claude: anthropic.Anthropic) -> None:

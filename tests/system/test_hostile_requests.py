@@ -19,13 +19,18 @@ from http_server import Running, running
 from traffic.hostility import HELLO, JSON, KINDS, PATHS, assault, damaged
 
 from twofold.engine.request import Request
+from twofold.server.shelves import Shelves
+from twofold.store.contexts import Contexts, Quota
+from twofold.units import MIB
 
 BODIES, CASES = 10_000, 20
 
 
 @pytest.fixture(scope="module")
-def server(roomy_path: Path) -> Iterator[Running]:
-    with running(roomy_path, patience=1.0) as server:
+def server(roomy_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    shelves = Shelves(lambda owner: Contexts(folder, Quota(MIB)))
+    folder = tmp_path_factory.mktemp("kept") / "contexts"
+    with running(roomy_path, patience=1.0, shelves=shelves) as server:
         yield server
 
 

@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -66,6 +67,43 @@ def test_the_text_is_that_of_twofold_run(smollm2_path: Path) -> None:
         assert again.choices[1].message.content == alone.choices[0].message.content
         assert QUESTION not in running.errors()
         assert "generated_tokens=24" in running.errors()
+
+
+def test_a_context_goes_on_after_a_restart_and_is_that_of_the_verbs(roomy_path: Path, tmp_path: Path) -> None:
+    home = {"XDG_DATA_HOME": str(tmp_path)}
+
+    def say(text: str, messages: int) -> None:
+        with serving(roomy_path, "--keep-contexts", environment=home) as (_, url), client(url) as ask:
+            if messages == 2:
+                ask.post("/contexts", body={"name": "rain"}, cast_to=object)
+            ask.chat.completions.create(
+                model="roomy",
+                messages=[{"role": "user", "content": text}],
+                max_tokens=8,
+                extra_body={"context": "rain"},
+            )
+            listed: Any = ask.get("/contexts", cast_to=object)
+            assert [(one["name"], one["messages"]) for one in listed["data"]] == [("rain", messages)]
+
+    say("hello", 2)
+    say("the world", 4)
+    shown = json.loads(twofold("context", "show", "rain", "--json", environment=home).text)
+    assert [turn["content"] for turn in shown["turns"] if turn["role"] == "user"] == ["hello", "the world"]
+    assert len(list(tmp_path.rglob("*.context"))) == 1
+
+
+def test_contexts_over_the_quota_of_the_verb_are_refused(smollm2_path: Path, tmp_path: Path) -> None:
+    home = {"XDG_DATA_HOME": str(tmp_path), "TWOFOLD_API_KEY": f"../alice {KEY}"}
+    options = ("--keep-contexts", "--contexts-mib", "1")
+    with serving("smollm2", *options, environment=home) as (_, url), client(url, KEY) as ask:
+        ask.post("/contexts", body={"name": "rain"}, cast_to=object)
+        with pytest.raises(openai.PermissionDeniedError) as refused:
+            ask.chat.completions.create(
+                model="smollm2", messages=[{"role": "user", "content": "hello"}], extra_body={"context": "rain"}
+            )
+        assert refused.value.code == "contexts_full"
+    (kept,) = tmp_path.rglob("*.context")
+    assert kept == tmp_path / "twofold/served/contexts-..%2Falice/rain.context"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -17,6 +17,7 @@ from twofold import LLM, Limits, Message, Output, Sampling
 from twofold.engine.answer import Answer
 from twofold.engine.asking import Options
 from twofold.engine.request import Request
+from twofold.engine.seen import Seen
 from twofold.errors import ConfigurationError, ModelError, RequestError
 
 PROMPTS = ["hello", "the world", "in on re", "hello the", "a"]
@@ -140,10 +141,10 @@ def test_to_cancel_a_task_whose_answer_is_about_to_begin_ends_it_too(
     with LLM(roomy_path, threads=1) as llm:
         submit = llm._serving.submit
 
-        def slowly(request: Request) -> Answer:
+        def slowly(request: Request, before: Seen) -> Answer:
             begun.set()
             go_on.wait()
-            return submit(request)
+            return submit(request, before)
 
         monkeypatch.setattr(llm._serving, "submit", slowly)
         asyncio.run(given_up(llm))

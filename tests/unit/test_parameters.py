@@ -8,9 +8,13 @@ from fake_serving import TOOLS
 from parameters import page
 from served import HELLO, Served
 
+from twofold.engine.going import begin
 from twofold.server.app import ENDPOINTS
 from twofold.server.endpoint import Endpoint
 from twofold.server.openapi import parameters
+from twofold.server.shelves import Shelves
+from twofold.store.contexts import Contexts, Quota
+from twofold.units import GIB
 
 LEAST: dict[str, dict[str, Any]] = {  # the shortest body of each
     "/v1/chat/completions": {"messages": HELLO},
@@ -20,16 +24,20 @@ LEAST: dict[str, dict[str, Any]] = {  # the shortest body of each
     "/v1/messages/count_tokens": {"model": "tiny", "messages": HELLO},
     "/tokenize": {"prompt": "hello"},
     "/detokenize": {"tokens": [5]},
+    "/v1/contexts": {"name": "snow"},
+    "/v1/contexts/{name}/fork": {"name": "snow"},
+    "/v1/contexts/{name}/rename": {"name": "snow"},
+    "/v1/contexts/{name}/pin": {},
 }
 EXAMPLES: dict[str, Any] = {  # a value of each that is accepted
-    "add_generation_prompt": False, "cache_control": {"type": "ephemeral"},
+    "add_generation_prompt": False, "cache_control": {"type": "ephemeral"}, "context": "rain",
     "include": ["message.output_text.logprobs"], "add_special_tokens": False,
     "chat_template_kwargs": {"a": [1, {"b": None}]},
     "frequency_penalty": 0.5, "ignore_eos": True, "input": "hello", "instructions": "be brief",
     "logit_bias": {"5": 1.5}, "max_completion_tokens": 5, "max_output_tokens": 5, "max_tokens": 5,
     "messages": HELLO, "metadata": {}, "min_p": 0.1, "min_tokens": 2, "model": "tiny", "n": 2,
-    "presence_penalty": -0.5, "priority": 1, "prompt": "hello", "prompt_cache_key": "a", "repetition_penalty": 1.2,
-    "response_format": {"type": "text"}, "return_token_ids": True,
+    "name": "snow", "pinned": False, "presence_penalty": -0.5, "priority": 1, "prompt": "hello",
+    "prompt_cache_key": "a", "repetition_penalty": 1.2, "response_format": {"type": "text"}, "return_token_ids": True,
     "return_token_strs": True, "safety_identifier": "a", "seed": 7.0,
     "service_tier": "auto", "stop": ["a"], "stop_sequences": ["a"], "stop_token_ids": [5], "stream": True,
     "stream_options": {"include_usage": True}, "system": "be brief", "temperature": 0.5, "text": {},
@@ -66,8 +74,12 @@ def fixed_rows() -> list[Any]:
 
 
 @pytest.fixture
-def served(roomy_path: Path) -> Served:
-    return Served(roomy_path, TOOLS)
+def served(roomy_path: Path, tmp_path: Path) -> Served:
+    """A model that knows tools, and a context `rain`."""
+    contexts = Contexts(tmp_path / "contexts", Quota(GIB))
+    served = Served(roomy_path, TOOLS, shelves=Shelves(lambda owner: contexts))
+    begin(contexts, "rain", served.serving.manifest, lambda: 0.0)
+    return served
 
 
 def status(served: Served, endpoint: Endpoint[Any], name: str, value: object) -> tuple[int, str | None]:
@@ -75,7 +87,7 @@ def status(served: Served, endpoint: Endpoint[Any], name: str, value: object) ->
     body = {**LEAST[endpoint.path], name: value}
     if (endpoint.path, name) == ("/tokenize", "messages"):
         del body["prompt"]
-    answer = served.post(endpoint.path, body)
+    answer = served.post(endpoint.path.replace("{name}", "rain"), body)
     error = {} if answer.status_code == 200 else answer.json()["error"]
     return answer.status_code, error.get("param", error["message"] if error else None)
 

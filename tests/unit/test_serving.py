@@ -15,19 +15,18 @@ from recording import Recording
 from twofold.engine.answer import Answer
 from twofold.engine.engine import Engine
 from twofold.engine.generate import Generation
-from twofold.engine.kept import kept
 from twofold.engine.limits import Limits
 from twofold.engine.request import Chosen, Piece, Request
 from twofold.engine.sampling import Sampling
+from twofold.engine.seen import Seen
 from twofold.engine.serving import Serving
 from twofold.engine.telling import Telling
-from twofold.errors import ContextError, InternalError, ModelError, Overloaded, RequestError, TwofoldError, Unreachable
+from twofold.errors import InternalError, ModelError, Overloaded, RequestError, TwofoldError, Unreachable
 from twofold.kernels.arithmetic import F32
 from twofold.model.checkpoint import Checkpoint
 from twofold.model.tokenizer import Tokenizer
 from twofold.schedule.stream import Room
-from twofold.store.contexts import Contexts, Quota
-from twofold.units import GIB, Seconds
+from twofold.units import Seconds
 
 VOCABULARY = 273  # of the tiny model
 
@@ -38,9 +37,7 @@ def tokenizer_of(path: Path) -> Tokenizer:
 
 
 @contextlib.contextmanager
-def serving(
-    path: Path, *, contexts: Contexts | None = None, **room: int
-) -> Iterator[tuple[Serving, Engine, list[Recording]]]:
+def serving(path: Path, **room: int) -> Iterator[tuple[Serving, Engine, list[Recording]]]:
     """A serving over the tiny model, the engine under it, and the samplers of its answers, in order."""
     samplers: list[Recording] = []
 
@@ -50,7 +47,7 @@ def serving(
 
     with native() as backend, engine(path, backend) as fast:
         limits = Room(**({"context_length": 256, "outside_pages": 2} | room))  # type: ignore[arg-type]
-        with Serving(fast, tokenizer_of(path), room=limits, contexts=contexts, choosing=choosing) as served:
+        with Serving(fast, tokenizer_of(path), room=limits, choosing=choosing) as served:
             yield served, fast, samplers
 
 
@@ -223,8 +220,6 @@ def test_what_cannot_be_had_is_refused_at_once(tiny_path: Path) -> None:
     with serving(tiny_path) as (served, _, _):
         with pytest.raises(RequestError, match="prompt has 256 tokens, but only 255 fit"):
             served.submit(request([1] * 256))
-        with pytest.raises(RequestError, match="keeps no contexts"):
-            served.submit(request([1], context="mine"))
         assert served.status().waiting == 0
 
 
@@ -290,26 +285,65 @@ def test_errors_are_ours(tiny_path: Path) -> None:
         served.submit(request([10**6]))
 
 
-def test_an_answer_goes_on_with_a_kept_context_as_if_it_had_never_stopped(tiny_path: Path, tmp_path: Path) -> None:
-    contexts, tokens = Contexts(tmp_path / "contexts", Quota(GIB)), some_tokens(120, VOCABULARY)
-    with engine(tiny_path) as fast, kept(fast, contexts, "rain", lambda: 1000.0) as keeper:
-        fast.feed(keeper.session, tokens[:99])
-        keeper.pending = [tokens[99]]
-        keeper.keep()
+def test_an_answer_goes_on_with_what_another_left_as_if_it_had_never_stopped(tiny_path: Path) -> None:
+    tokens = some_tokens(120, VOCABULARY)
     one = request(tokens, 12, sampling=Sampling(temperature=1, repetition_penalty=1.2, seed=4))
     ((expected, text, digest),) = alone(tiny_path, [one])
-    with serving(tiny_path, contexts=contexts) as (served, _, samplers):
-        asked = request(tokens[100:], 12, sampling=one.sampling, context="rain")
-        answer = served.submit(asked)
+    with serving(tiny_path) as (served, _, _):
+        first = served.submit(request(tokens[:99], 1, keep=True))
+        list(first)
+        left = first.left
+    assert left is not None
+    assert (list(left.tokens), left.length) == (tokens[:99], 99)
+    with serving(tiny_path) as (served, fast, samplers):
+        answer = served.submit(one, left)
         assert read(list(answer)) == (expected, text)
         assert samplers[0].hash.hexdigest() == digest
         assert (answer.usage.prompt_tokens, answer.usage.cached_tokens) == (120, 99)
-        with pytest.raises(ContextError):
-            served.submit(request([1], context="snow"))
-        again = served.submit(asked)
+        assert answer.left is None
+        again = served.submit(one, left)
         again.cancel()
         list(again)
         assert served.status().pages_used == 0
+        fast.context.pages.check()
+
+
+@pytest.mark.parametrize("same", [0, 1, 63, 64, 80])
+def test_only_what_was_seen_of_this_prompt_is_gone_on_with(tiny_path: Path, same: int) -> None:
+    seen = some_tokens(99, VOCABULARY)
+    tokens = [*seen[:same], (seen[same] + 1) % VOCABULARY, *some_tokens(9, VOCABULARY, seed=2)]
+    one = request(tokens, 12)
+    ((expected, text, digest),) = alone(tiny_path, [one])
+    with serving(tiny_path) as (served, _, samplers):
+        first = served.submit(request(seen, 1, keep=True))
+        list(first)
+        assert first.left is not None
+    with serving(tiny_path) as (served, _, samplers):
+        answer = served.submit(one, first.left)
+        assert read(list(answer)) == (expected, text)
+        assert samplers[0].hash.hexdigest() == digest
+        assert answer.usage.cached_tokens == same
+
+
+def test_an_answer_that_was_cancelled_or_did_not_ask_for_it_leaves_nothing(tiny_path: Path) -> None:
+    with serving(tiny_path) as (served, _, _):
+        answers = [served.submit(request([1], 200, keep=True)), served.submit(request([1], 2))]
+        next(answers[0])
+        answers[0].cancel()
+        ends = [list(answer)[-1].finish for answer in answers]
+        assert ends == ["cancelled", "length"]
+        assert [answer.left for answer in answers] == [None, None]
+
+
+def test_what_was_made_elsewhere_is_gone_on_from_by_nobody_else(tiny_path: Path) -> None:
+    tokens = some_tokens(150, VOCABULARY)
+    ((expected, text, _),) = alone(tiny_path, [request(tokens)])
+    with serving(tiny_path) as (served, fast, _):
+        forged = Seen(tokens, 140, b"\x11\x2a" * (3 * fast.context.pool.page_bytes // 2))
+        assert read(list(served.submit(request(tokens), forged)))[0] != expected
+        honest = served.submit(request(tokens))
+        assert read(list(honest)) == (expected, text)
+        assert honest.usage.cached_tokens == 0
 
 
 def test_an_overload_with_people_who_walk_away_leaves_nothing_behind(tiny_path: Path) -> None:

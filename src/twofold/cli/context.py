@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -10,8 +11,9 @@ from rich.table import Table
 from twofold.cli import drawn, options, show
 from twofold.config import read_settings
 from twofold.errors import one_line
-from twofold.store.contexts import Contexts, Kept, contexts_of
+from twofold.store.contexts import Contexts, contexts_of
 from twofold.store.grant import moment_text
+from twofold.store.told import told
 from twofold.units import bytes_text
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the context is called.")]
@@ -24,7 +26,7 @@ def list_(json: options.Json = False) -> None:
     contexts = _contexts()
     found = contexts.entries()
     if json:
-        show.write_json([record(kept) for kept in found])
+        show.write_json([msgspec.to_builtins(told(kept)) for kept in found])
         return
     table = Table("name", "model", "tokens", "size", "last used", "", "title", box=None)
     for kept in found:
@@ -51,7 +53,7 @@ def show_(name: Name, json: options.Json = False) -> None:
             pass
     head = file.head
     if json:
-        show.write_json(record(kept) | {"turns": head.turns})
+        show.write_json(msgspec.to_builtins(told(kept)) | {"turns": head.turns})
         return
     for turn in head.turns or ():
         calls = "".join(f" {call.name}({call.arguments})" for call in turn.tool_calls)
@@ -87,20 +89,6 @@ def pin(
 ) -> None:
     """Never let a context go to make room for another."""
     _each([name], lambda contexts, name: contexts.pin(name, pinned=not off), "may go" if off else "pinned")
-
-
-def record(kept: Kept) -> dict[str, object]:
-    """One context, for programs."""
-    head = kept.head
-    what = {
-        "model": {"name": head.model_name, "digest": head.model, "numerics": head.numerics}, "title": head.title,
-        "tokens": head.tokens, "positions": head.length, "messages": None if head.turns is None else len(head.turns),
-        "created": head.created, "saved": head.saved,
-    } if head else {}  # fmt: skip
-    return {
-        "name": kept.name, "damaged": head is None, "size_bytes": kept.size_bytes, "used": int(kept.used),
-        "pinned": kept.pinned, **what,
-    }  # fmt: skip
 
 
 def _harmless(text: str) -> str:

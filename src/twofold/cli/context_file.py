@@ -10,10 +10,10 @@ import typer
 
 from twofold.cli import show
 from twofold.config import Settings, read_settings
-from twofold.errors import ConfigurationError, ContextError, RequestError
+from twofold.errors import ConfigurationError
 from twofold.store import sealed
 from twofold.store.context_file import ContextFile, write_context
-from twofold.store.contexts import contexts_of
+from twofold.store.contexts import contexts_of, opened_file
 from twofold.store.place import replacing
 from twofold.units import KIB
 
@@ -56,11 +56,8 @@ def import_(
     """Keep what is in a file that `export` wrote, once its checksum was found right."""
     settings = read_settings()
     contexts, called = contexts_of(settings), name or file.name.partition(".")[0]
-    with _opened(file) as source, contexts.hold(called):
-        if contexts.exists(called):
-            raise ContextError(f"a context '{called}' is kept already; give another name, or delete it first")
-        found = _read(source, file, settings, passphrase_file)
-        contexts.put(called, found.head, found.tokens, found.pages())
+    with opened_file(file) as source:
+        contexts.add(called, _read(source, file, settings, passphrase_file))
     show.write(f"{called} imported\n")
 
 
@@ -72,15 +69,6 @@ def _read(source: IO[bytes], file: Path, settings: Settings, passphrase_file: Pa
         return ContextFile(source, size, str(file))
     unsealed = sealed.Unsealed(source, size, _passphrase(settings, passphrase_file, confirm=False), str(file))
     return ContextFile(unsealed, unsealed.size_bytes, str(file))
-
-
-def _opened(file: Path) -> IO[bytes]:
-    try:
-        if file.is_dir():
-            raise RequestError(f"{file} is a folder; give the path of a context file")
-        return file.open("rb")
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{file} cannot be read ({error}); give the path of a context file") from error
 
 
 def _passphrase(settings: Settings, file: Path | None, *, confirm: bool) -> str:

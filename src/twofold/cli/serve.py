@@ -1,6 +1,7 @@
 """`twofold serve`: a model for the clients of OpenAI and of Anthropic."""
 
 import contextlib
+import functools
 import importlib
 import logging
 import sys
@@ -26,7 +27,9 @@ from twofold.server.process import Loading, LogLine, Progress, Server, log_reque
 from twofold.server.process import serve as serve_until_told
 from twofold.server.readiness import Readiness
 from twofold.server.record import Record
+from twofold.server.shelves import Shelves
 from twofold.store.catalogue import DEFAULT_MODEL
+from twofold.store.contexts import contexts_of
 from twofold.units import Seconds
 
 UNNAMED = "twofold"  # a model that is whatever weight processors hold
@@ -56,6 +59,22 @@ KeyFile = Annotated[
 Drain = Annotated[
     int | None, typer.Option(metavar="SECONDS", help="How long answers may take to end after SIGTERM or Ctrl-C [30].")
 ]
+KeepContexts = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-contexts/--no-keep-contexts", help="Keep conversations by name (/v1/contexts); each key its own."
+    ),
+]
+ContextsMib = Annotated[
+    int | None,
+    typer.Option(metavar="MIB", help="What all kept contexts may take, those of each key by themselves [10240]."),
+]
+EvictContexts = Annotated[
+    bool | None,
+    typer.Option(
+        "--evict-contexts/--no-evict-contexts", help="Delete what was not used for longest rather than refuse."
+    ),
+]
 Config = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Settings in TOML, in the place of the usual file. Flags win.")
 ]
@@ -77,6 +96,9 @@ def serve(
     max_num_seqs: MostAnswers = None,
     api_key_file: KeyFile = None,
     drain: Drain = None,
+    keep_contexts: KeepContexts = None,
+    contexts_mib: ContextsMib = None,
+    evict_contexts: EvictContexts = None,
     config: Config = None,
     log_json: LogJson = None,
     otlp_traces_endpoint: Traces = None,
@@ -94,6 +116,7 @@ def serve(
         max_num_seqs=max_num_seqs, api_key_file=api_key_file, drain=drain, log_json=log_json,
         otlp_traces_endpoint=otlp_traces_endpoint, weights=weights, map=map_file, wait=wait, threads=threads,
         context=context, packed_cache=packed_cache,
+        keep_contexts=keep_contexts, contexts_mib=contexts_mib, evict_contexts=evict_contexts,
     )  # fmt: skip
     settings = options.placed(settings, split=split)
     named = chosen_model(model, settings)
@@ -102,7 +125,8 @@ def serve(
     socket = listening(settings.host, settings.port, keyed=bool(keys))
     _log(settings)
     readiness, url = Readiness(), url_of(socket)
-    offer = Offer(readiness, _names(settings, named), settings.max_model_len)
+    shelves = Shelves(functools.partial(contexts_of, settings)) if settings.keep_contexts else None
+    offer = Offer(readiness, _names(settings, named), settings.max_model_len, shelves=shelves)
     with show.ShownProgress() as shown:
 
         @contextlib.contextmanager

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 from twofold.engine.request import Piece, Usage
+from twofold.engine.seen import Seen
 from twofold.errors import TwofoldError
 
 Loop = asyncio.AbstractEventLoop
@@ -16,12 +17,14 @@ Waiter = tuple[Loop | None, Callable[[], object]]  # what ends the wait; in its 
 class Answer:
     """Iterate for its pieces, with `for` or `async for`; the last one has a `finish`.
 
-    An error of the engine is raised to whoever iterates. `usage` is right once the last piece has come.
+    An error of the engine is raised to whoever iterates. `usage` is right once the last piece has come. `left` is there
+    then if it was asked for and the answer is complete: all that was seen, but for the last token.
     """
 
     def __init__(self, usage: Usage, cancel: Callable[[], None]) -> None:
         """`cancel`: what to do when nobody wants the rest; from any thread, as often as one likes."""
         self.usage, self.cancel = usage, cancel
+        self.left: Seen | None = None
         self._lock = threading.Lock()
         self._pieces: deque[Piece | TwofoldError] = deque()
         self._waiter: Waiter | None = None

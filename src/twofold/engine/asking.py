@@ -6,6 +6,7 @@ from typing import Any, TypedDict, TypeVar
 import msgspec
 
 from twofold.engine.constraint import Constraint, Kind
+from twofold.engine.conversing import Tools
 from twofold.engine.limits import Limits
 from twofold.engine.request import Request
 from twofold.engine.sampling import Sampling
@@ -46,6 +47,19 @@ class Options(TypedDict, total=False):
     json_schema: Mapping[str, Any] | str | None
     regex: str | None
     grammar: str | None
+
+
+class ChatOptions(Options, total=False):
+    """The same for an answer in a conversation.
+
+    `tools` are offered; `tool_choice` is "auto", "none", "required", or the name of the one to call. `context`: the
+    kept context to go on in. `variables` are told to the chat template.
+    """
+
+    tools: Tools | None
+    tool_choice: str | None
+    context: str | None
+    variables: Mapping[str, Any] | None
 
 
 class _Rest(msgspec.Struct, frozen=True):

@@ -1,10 +1,11 @@
 """Sessions that outlive their process: out of context memory into a kept context, and back with the same bits."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from twofold.engine.engine import Engine, Session
-from twofold.errors import ContextError, one_line
+from twofold.engine.seen import in_common
+from twofold.errors import ContextError, OtherModel, one_line
 from twofold.memory.context import ContextMemory
 from twofold.model.manifest import Manifest
 from twofold.store.context_file import TITLE_LETTERS, ContextFile, Head, LayerShape, Turn
@@ -39,14 +40,14 @@ def head_of(
 
 
 def check_fits(head: Head, manifest: Manifest, name: str) -> None:
-    """ContextError that says how the context `name` differs from what this model's sessions are."""
+    """OtherModel that says how the context `name` differs from what this model's sessions are, or ContextError."""
     if head.model != manifest.digest:
-        raise ContextError(
+        raise OtherModel(
             f"the context '{name}' is of {one_line(head.model_name)} (digest {head.model[:12]}…), not of "
             f"{one_line(manifest.name)} ({manifest.digest[:12]}…); use that model, or another context"
         )
     if head.numerics != manifest.numerics:
-        raise ContextError(
+        raise OtherModel(
             f"the context '{name}' was made with numerics {head.numerics}, here it is {manifest.numerics}, which would "
             "give other bits; use the Twofold that made it, or begin anew"
         )
@@ -74,25 +75,50 @@ def restore(memory: ContextMemory, file: ContextFile, name: str) -> tuple[int, l
 
 def unseen(engine: Engine, session: Session, tokens: list[int]) -> list[int]:
     """What of `tokens` the session has not seen, at least the last; what it saw that is not in them is rewound."""
-    seen = session.tokens
-    same = next((i for i, (a, b) in enumerate(zip(tokens, seen, strict=False)) if a != b), min(len(tokens), len(seen)))
-    same = min(same, len(tokens) - 1)
+    same = in_common(tokens, session.tokens)
     engine.rewind(session, same)
     return tokens[same:]
 
 
-class Keeper:
+class Entry:
+    """What is kept under a name, as whoever holds it knows it; `turns`: the messages, None for plain text."""
+
+    def __init__(self, contexts: Contexts, name: str, manifest: Manifest, clock: Clock) -> None:
+        """Nothing is kept so far."""
+        self.name = name
+        self.turns: list[Turn] | None = []
+        self._contexts, self._manifest, self._clock = contexts, manifest, clock
+        self._created = UnixSeconds(int(clock()))
+
+    def go_on(self, head: Head) -> None:
+        """It was kept already, and this is what its file says of itself."""
+        self.turns = None if head.turns is None else list(head.turns)
+        self._created = head.created
+
+    def put(self, tokens: Sequence[int], length: int, pages: Iterable[bytes]) -> None:
+        """Keep `tokens`, whose `length` first are in `pages`; ContextsFull leaves what was kept before."""
+        head = head_of(
+            self._manifest,
+            length=length,
+            tokens=len(tokens),
+            turns=self.turns,
+            created=self._created,
+            saved=UnixSeconds(int(self._clock())),
+        )
+        self._contexts.put(self.name, head, tokens, pages)
+
+
+class Keeper(Entry):
     """One session and the name it is kept under, which nobody else may use meanwhile.
 
-    `pending`: tokens that belong to the text but that no step has seen. `turns`: the messages, None for plain text.
+    `pending`: tokens that belong to the text but that no step has seen.
     """
 
     def __init__(self, engine: Engine, contexts: Contexts, name: str, clock: Clock) -> None:
         """Go on where the context `name` ends, if there is one; for who holds `name`. Errors as `restore`."""
-        self._engine, self._contexts, self.name, self._clock = engine, contexts, name, clock
+        super().__init__(contexts, name, engine.manifest, clock)
+        self._engine = engine
         self.pending: list[int] = []
-        self.turns: list[Turn] | None = []
-        self._created = UnixSeconds(int(clock()))
         self.session = self._loaded() if contexts.exists(name) else engine.open()
 
     @property
@@ -101,26 +127,16 @@ class Keeper:
         return not self.session.tokens and not self.turns and not self.pending
 
     def keep(self) -> None:
-        """Keep the session as it is now. ContextError if the quota has no room; what was kept before is there then."""
-        number, tokens = self.session.number, self.session.tokens + self.pending
-        head = head_of(
-            self._engine.manifest,
-            length=len(self.session.tokens),
-            tokens=len(tokens),
-            turns=self.turns,
-            created=self._created,
-            saved=UnixSeconds(int(self._clock())),
-        )
-        self._contexts.put(self.name, head, tokens, self._engine.context.pages_out(number))
+        """Keep the session as it is now. Errors as `put`."""
+        seen = self.session.tokens
+        self.put(seen + self.pending, len(seen), self._engine.context.pages_out(self.session.number))
 
     def _loaded(self) -> Session:
         with self._contexts.read(self.name) as file:
             number, tokens = restore(self._engine.context, file, self.name)
-            head = file.head
+            self.go_on(file.head)
         session = Session(number)
-        session.tokens, self.pending = tokens[: head.length], tokens[head.length :]
-        self.turns = None if head.turns is None else list(head.turns)
-        self._created = head.created
+        session.tokens, self.pending = tokens[: file.head.length], tokens[file.head.length :]
         return session
 
 

@@ -22,7 +22,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     constraint: Constraint | None = None
     owner: str = ""  # whose fair share it takes: the name of the API key
     priority: int = 0  # lower goes first
-    context: str | None = None  # the name of a kept context to go on with
+    keep: bool = False  # the answer is to have what was seen, to be gone on with
 
     def __post_init__(self) -> None:
         """Raise RequestError for an empty prompt and for more log-probabilities than are given."""

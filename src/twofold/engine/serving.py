@@ -17,23 +17,21 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
 
-import msgspec
-
+from twofold.cache.pages import pages_for
 from twofold.engine.answer import Answer, Waiter, wake
 from twofold.engine.engine import Engine, Part, Session
 from twofold.engine.masks import Mask, Masks
 from twofold.engine.request import Chosen, Moments, Piece, Request, Usage
-from twofold.engine.resume import Resumed, resumed
 from twofold.engine.sampler import Sampler
+from twofold.engine.seen import NOTHING, Seen, in_common
 from twofold.engine.serving_status import ServingStatus, Sizes, Times
 from twofold.engine.telling import Telling
-from twofold.errors import InternalError, Overloaded, RequestError, TwofoldError
+from twofold.errors import InternalError, Overloaded, TwofoldError
 from twofold.kernels.arithmetic import F32
 from twofold.model.chat import ChatTemplate
 from twofold.model.tokenizer import Tokenizer
 from twofold.schedule.batching import Scheduler
 from twofold.schedule.stream import Room, Step, Stream
-from twofold.store.contexts import Contexts
 from twofold.units import MIB, Seconds
 
 OUTSIDE_BYTES = 512 * MIB  # of contexts that had to make room
@@ -67,6 +65,7 @@ class Asker:
     sampler: Choosing
     telling: Telling
     mask: Mask | None  # of a constrained answer
+    keep: bool
     latest: Seconds
     first: Seconds | None = None
 
@@ -119,18 +118,17 @@ class Serving:
         tokenizer: Tokenizer,
         *,
         room: Room | None = None,
-        contexts: Contexts | None = None,
         choosing: Callable[[Request, Tokenizer, int], Choosing] = Sampler,
         masks: Masks | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`contexts`: where kept contexts are; without, requests that name one are refused."""
         self.tokenizer, self.manifest = tokenizer, engine.manifest
         self.chat_template = None if tokenizer.data.chat_template is None else ChatTemplate.of(tokenizer.data)
-        self._engine, self._contexts, self._choosing, self._clock = engine, contexts, choosing, clock
+        self._engine, self._choosing, self._clock = engine, choosing, clock
+        self._page_bytes = engine.context.pool.page_bytes
         self._scheduler = Scheduler(engine.context.pages, room or room_of(engine))
         self._askers: dict[int, Asker] = {}
-        self._outside: dict[int, bytes] = {}
+        self._outside: dict[int, bytes | memoryview] = {}
         self._cancelled: set[int] = set()
         self._told: list[Waiter] = []  # who was given something and is to be woken
         self._counts = Counts()
@@ -150,37 +148,31 @@ class Serving:
     ) -> None:
         self.close()
 
-    def submit(self, request: Request) -> Answer:
-        """Begin an answer; from any thread.
+    def submit(self, request: Request, before: Seen = NOTHING) -> Answer:
+        """Begin an answer; from any thread. What `before` has seen of the prompt's beginning is not computed again.
 
         Raises RequestError for what cannot be had, Overloaded if it would have to wait too long.
         """
-        before = self._before(request)
-        whole = msgspec.structs.replace(request, prompt=(*before.tokens, *request.prompt))
-        sampler = self._choosing(whole, self.tokenizer, self.manifest.vocabulary)
+        sampler = self._choosing(request, self.tokenizer, self.manifest.vocabulary)
+        known = in_common(request.prompt, before.tokens[: before.length])
         with self._changed:
             if self._until is not None:
                 raise Overloaded("this server is ending; ask another, or come back later", 1.0)
             now = self._now()
             try:
-                stream = self._scheduler.submit(
-                    list(whole.prompt),
-                    request.limits.max_tokens,
-                    now=now,
-                    owner=request.owner,
-                    priority=request.priority,
-                    seen=before.length,
-                )
+                most, owner, priority = request.limits.max_tokens, request.owner, request.priority
+                tokens = list(request.prompt)
+                stream = self._scheduler.submit(tokens, most, now=now, owner=owner, priority=priority, seen=known)
             except Overloaded:
                 self._counts.refused += 1
                 raise
-            if before.length:
-                self._outside[stream.number] = before.pages
+            if known:
+                self._outside[stream.number] = memoryview(before.pages)[: pages_for(known) * self._page_bytes]
             number = stream.number
             answer = Answer(Usage(stream.prompt, moments=Moments(arrived=now)), lambda: self._cancel(number))
             telling = Telling(request.limits, self.tokenizer, stream.most)
             mask = None if request.constraint is None else Mask(sampler, self._clock)
-            self._askers[number] = Asker(stream, answer, sampler, telling, mask, now)
+            self._askers[number] = Asker(stream, answer, sampler, telling, mask, request.keep, now)
             self._counts.prompt_tokens += stream.prompt
             self._changed.notify()
         return answer
@@ -224,14 +216,6 @@ class Serving:
 
     def _now(self) -> Seconds:
         return Seconds(self._clock())
-
-    def _before(self, request: Request) -> Resumed:
-        """What the answer goes on with."""
-        if request.context is None:
-            return Resumed([], 0, b"")
-        if self._contexts is None:
-            raise RequestError("this server keeps no contexts; send the whole conversation, or start it with some")
-        return resumed(self._contexts, request.context, self.manifest)
 
     def _cancel(self, number: int) -> None:
         with self._changed:
@@ -314,6 +298,7 @@ class Serving:
                 continue
             self._count(asker, now)
             if piece is not None and piece.finish is not None:
+                asker.answer.left = self._left(asker.stream) if asker.keep else None
                 ended.append((number, piece))
                 continue
             goes_on[number] = chosen.token
@@ -325,6 +310,13 @@ class Serving:
             self._scheduler.stepped(step, goes_on, took)
             waiters += [self._over(number, last) for number, last in ended]
         return [waiter for waiter in waiters if waiter]
+
+    def _left(self, stream: Stream) -> Seen:
+        """All that the stream's session has seen, copied: pages are given to others as soon as it ends."""
+        assert stream.session is not None
+        held = self._engine.context.pages[stream.session]
+        pages = self._engine.context.read(held.pages[: pages_for(held.length)])
+        return Seen(stream.tokens[: held.length], held.length, pages)
 
     def _count(self, asker: Asker, now: Seconds) -> None:
         """A token was chosen."""

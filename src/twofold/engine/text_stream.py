@@ -1,43 +1,12 @@
-"""Answers as Python programs have them: whole, or their text as it becomes certain."""
+"""The text of an answer as Python programs have it while it comes."""
 
+import asyncio
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
-from twofold.engine.answer import Answer
-from twofold.engine.request import Chosen, Piece, Usage
-from twofold.engine.whole import Whole
+from twofold.engine.ask import Ask, Output
+from twofold.engine.request import Piece
 from twofold.errors import RequestError
-
-
-class Output(msgspec.Struct, frozen=True, kw_only=True):
-    """A complete answer. `token_ids` has the token that ended it; `text` has neither that nor a stop string."""
-
-    text: str
-    token_ids: tuple[int, ...]
-    finish_reason: str  # "stop", "length", or "cancelled" if it was ended before
-    usage: Usage
-    logprobs: tuple[Chosen, ...] | None = None  # a token each, if they were asked for
-
-
-def output_of(whole: Whole) -> Output:
-    """What was read to its end."""
-    told = any(chosen.logprob is not None for chosen in whole.chosen)
-    return Output(
-        text=whole.text,
-        token_ids=tuple(chosen.token for chosen in whole.chosen),
-        finish_reason=whole.finish,
-        usage=whole.usage,
-        logprobs=tuple(whole.chosen) if told else None,
-    )
-
-
-def output(answer: Answer) -> Output:
-    """All of `answer`, once it is there; raises the engine's TwofoldError."""
-    read = Whole(answer.usage)
-    read.add(answer)
-    return output_of(read)
 
 
 class TextStream:
@@ -46,10 +15,9 @@ class TextStream:
     An error of the engine is raised to whoever iterates. Who wants no more lets it go, or closes it.
     """
 
-    def __init__(self, answer: Answer, owner: object) -> None:
-        """`owner`: whom the answer needs to stay."""
-        self._answer, self._owner = answer, owner
-        self._whole = Whole(answer.usage)
+    def __init__(self, ask: Ask, owner: object) -> None:
+        """`ask`: which was begun; `owner`: whom it needs to stay."""
+        self._ask, self._owner = ask, owner
         self._over = False
 
     def __enter__(self) -> Self:
@@ -65,22 +33,24 @@ class TextStream:
 
     def close(self) -> None:
         """End the answer within a step, as "cancelled", if it has not ended; as often as one likes."""
-        if not self._over:
-            self._answer.cancel()
+        self._ask.close()
 
     @property
     def output(self) -> Output:
         """The complete answer; RequestError before its end."""
         if not self._over:
             raise RequestError("the answer has not ended; iterate to its end first")
-        return output_of(self._whole)
+        return self._ask.output
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> str:
-        for piece in self._answer:
-            if text := self._take(piece):
+        for piece in self._ask.answer:
+            text = self._take(piece)
+            if self._over:
+                self._ask.finish()
+            if text:
                 return text
         raise StopIteration
 
@@ -88,12 +58,15 @@ class TextStream:
         return self
 
     async def __anext__(self) -> str:
-        async for piece in self._answer:
-            if text := self._take(piece):
+        async for piece in self._ask.answer:
+            text = self._take(piece)
+            if self._over:
+                await asyncio.to_thread(self._ask.finish)
+            if text:
                 return text
         raise StopAsyncIteration
 
     def _take(self, piece: Piece) -> str:
-        self._whole.add([piece])
+        text = self._ask.read(piece)
         self._over = piece.finish is not None
-        return piece.text
+        return text

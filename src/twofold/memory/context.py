@@ -98,7 +98,7 @@ class ContextMemory:
         """The bytes of these pages, one after the other."""
         return self.pool.memory[list(pages)].tobytes()
 
-    def write(self, pages: Sequence[int], data: bytes) -> None:
+    def write(self, pages: Sequence[int], data: bytes | memoryview) -> None:
         """Put what `read` gave into these pages, which must be as many."""
         self.pool.memory[list(pages)] = np.frombuffer(data, np.uint8).reshape(len(pages), self.pool.page_bytes)
 

@@ -74,6 +74,7 @@ class Scheduler:
     ) -> Stream:
         """A request arrived: `most` tokens at most are wanted after `tokens`, `seen` of them kept outside.
 
+        What is kept outside may have been made anywhere, so the stream's pages are its own.
         Raises RequestError if the prompt can never fit, and Overloaded if it would have to wait too long or too many
         of its owner wait. A stream is given as many tokens as fit if those are fewer than `most`.
         """
@@ -86,7 +87,7 @@ class Scheduler:
         self._refuse(owner)
         self._last += 1
         stream = Stream(self._last, owner, priority, tokens, min(most, fits), now)
-        stream.seen, stream.outside = seen, pages_for(seen)
+        stream.seen, stream.outside, stream.private = seen, pages_for(seen), seen > 0
         self._waiting[stream.number] = stream
         self._shares.enter(owner)
         return stream
@@ -303,8 +304,10 @@ class Scheduler:
         return not inside and page < len(stream.chain) and stream.chain[page] in computed
 
     def _share(self, stream: Stream) -> None:
-        """Give the pages that the stream has filled to the prefix tree."""
+        """Give the pages that the stream has filled to the prefix tree, unless it is private."""
         assert stream.session is not None
+        if stream.private:
+            return
         full = self.pages[stream.session].length // PAGE_POSITIONS
         if full > stream.shared:
             self.prefixes.share(stream.session, stream.keys[:full])

@@ -44,6 +44,7 @@ class Stream:
     shared: int = 0  # pages that it gave to the prefix tree
     outside: int = 0  # pages that are kept for it outside the pool
     seen: int = 0  # positions in those
+    private: bool = False  # it began with pages that were not computed here, which nobody else shall go on from
     begun: Seconds | None = None
     keys: list[bytes] = field(default_factory=list)  # of the whole pages of `tokens`
     chain: list[int] = field(default_factory=list)  # for each, a number that stands for all up to it

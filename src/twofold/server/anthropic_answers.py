@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from twofold.engine.request import Chosen, Piece
+from twofold.engine.spoken import Part, Speech, Thought
 from twofold.engine.whole import Whole, matched
 from twofold.model.tool_calls import ToolCall
 from twofold.server.endpoint import Call
 from twofold.server.refusal import Refusal, anthropic_error
 from twofold.server.served import Answering
-from twofold.server.spoken import Part, Speech, Thought
 from twofold.server.sse import event
 
 

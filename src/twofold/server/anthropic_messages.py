@@ -7,6 +7,8 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from twofold.engine.request import Limits, Request, Sampling
+from twofold.engine.spoken import Speech
+from twofold.engine.toolbox import Toolbox, check_calls, toolbox
 from twofold.model.chat import Message
 from twofold.server.anthropic_answers import Answer, MessageWriting, State
 from twofold.server.anthropic_turns import (
@@ -25,8 +27,6 @@ from twofold.server.body import Fixed
 from twofold.server.endpoint import Call, Endpoint, answered
 from twofold.server.openai_chat import Prompt, conversation
 from twofold.server.parameters import MOST_STOPS, Anything, Count, StopText, coldest, drawn_seed
-from twofold.server.spoken import Speech
-from twofold.server.toolbox import Toolbox, check_calls, toolbox
 
 
 class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from twofold.engine.toolbox import Tool
 from twofold.model.chat import Message
 from twofold.model.tool_calls import ToolCall
-from twofold.server.parameters import MOST_MESSAGES
-from twofold.server.toolbox import WITHOUT_TOOLS, Tool
+from twofold.server.parameters import MOST_MESSAGES, WITHOUT_TOOLS
 from twofold.server.turns import MOST_TOOLS, ToolName
 
 CallId = Annotated[str, Meta(max_length=200, extra_json_schema={WITHOUT_TOOLS: False})]

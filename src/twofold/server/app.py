@@ -4,11 +4,14 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from twofold import __version__
+from twofold.errors import TwofoldError
 from twofold.server import (
     about,
     anthropic_messages,
+    contexts,
     front_page,
     memories,
     metrics,
@@ -22,7 +25,7 @@ from twofold.server.endpoint import Endpoint
 from twofold.server.front import Front, Log, refused
 from twofold.server.offer import Offer
 from twofold.server.openapi import document
-from twofold.server.refusal import INTERNAL, Refusal
+from twofold.server.refusal import INTERNAL, Refusal, refusal_of
 
 ENDPOINTS: tuple[Endpoint, ...] = (  # type: ignore[type-arg]
     openai_chat.ENDPOINT,
@@ -32,6 +35,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (  # type: ignore[type-arg]
     anthropic_messages.COUNT,
     tokens.TOKENIZE,
     tokens.DETOKENIZE,
+    *contexts.ENDPOINTS,
 )
 
 
@@ -45,6 +49,8 @@ def application(offer: Offer, keys: Keys, log: Log) -> Front:
     app.include_router(front_page.router)
     for endpoint in ENDPOINTS:
         app.add_api_route(endpoint.path, endpoint.handle, methods=["POST"], name=endpoint.path)
+    for route in contexts.ROUTES:
+        app.add_api_route(route.path, route.handle, methods=[route.method], name=f"{route.method} {route.path}")
     front = Front(app, keys=keys, readiness=offer.readiness, log=log)
     app.state.front = front
 
@@ -52,10 +58,11 @@ def application(offer: Offer, keys: Keys, log: Log) -> Front:
     async def openapi() -> Response:
         readiness = offer.readiness
         tokenizer = readiness.serving.tokenizer if readiness.is_ready else None
-        written = document(ENDPOINTS, offer.names, tokenizer, keyed=bool(keys))
+        written = document(ENDPOINTS, contexts.ROUTES, offer.names, tokenizer, keyed=bool(keys))
         return Response(written, media_type="application/json")
 
     app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(TwofoldError, _translated)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _failed)
     return front
@@ -66,6 +73,12 @@ async def _refused(request: Request, refusal: Exception) -> Response:
     return refused(refusal, request.scope)
 
 
+async def _translated(request: Request, error: Exception) -> Response:
+    """What went wrong below, once more by the table."""
+    assert isinstance(error, TwofoldError)
+    return refused(refusal_of(error), request.scope)
+
+
 async def _http(request: Request, error: Exception) -> Response:
     """What the framework refuses: a path or a method that is not there."""
     assert isinstance(error, HTTPException)
@@ -74,8 +87,16 @@ async def _http(request: Request, error: Exception) -> Response:
         405: "the method is not that of this path",
     }
     response = refused(Refusal(error.status_code, text.get(error.status_code, str(error.detail))), request.scope)
-    response.headers.update(error.headers or {})
+    if error.status_code == 405:
+        response.headers["Allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """All methods of the path, of which each may have a route of its own."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    found = [route.methods or () for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for methods in found for method in methods})
 
 
 async def _failed(request: Request, _: Exception) -> Response:

@@ -13,15 +13,18 @@ from starlette.responses import Response
 
 from twofold.engine.prompt import check_text
 from twofold.engine.request import Piece, Request
+from twofold.engine.seen import NOTHING, Seen
 from twofold.engine.whole import Whole, whole
-from twofold.errors import RequestError, TwofoldError
+from twofold.errors import NoContext, RequestError, TwofoldError
 from twofold.model.tokenizer import Tokenizer
 from twofold.server.body import Fixed, Form, Implied, parsed, read
 from twofold.server.offer import Offer
 from twofold.server.record import Record
 from twofold.server.refusal import Refusal, refusal_of
 from twofold.server.served import Answering, Served
-from twofold.server.sse import EventStream, Writing, attended
+from twofold.server.shelves import Shelves
+from twofold.server.sse import After, EventStream, Writing, attended
+from twofold.store.contexts import Contexts
 
 JSON = "application/json"
 Result = TypeVar("Result")
@@ -33,7 +36,7 @@ class Call:
     def __init__(self, request: HttpRequest) -> None:
         self.offer: Offer = request.app.state.offer
         self.record: Record = request.state.record
-        self._receive = request.receive
+        self.request, self._receive = request, request.receive
 
     @property
     def serving(self) -> Served:
@@ -49,21 +52,33 @@ class Call:
         """Unix time."""
         return int(time.time())
 
-    async def submit(self, requests: Sequence[Request]) -> list[Answering]:
-        """Begin the answers; if one cannot be had, none is.
+    @property
+    def shelves(self) -> Shelves:
+        """The kept contexts; NoContext if this server keeps none."""
+        if self.offer.shelves is None:
+            raise NoContext("this server keeps no contexts; start it with --keep-contexts")
+        return self.offer.shelves
+
+    @property
+    def contexts(self) -> Contexts:
+        """Those of who asks."""
+        return self.shelves.of(self.record.owner)
+
+    async def submit(self, requests: Sequence[Request], before: Seen = NOTHING) -> list[Answering]:
+        """Begin the answers, to prompts whose beginning `before` has seen; if one cannot be had, none is.
 
         To prepare a constraint takes up to seconds, so that is done in a thread, few at a time, as others go on.
         """
         if all(request.constraint is None for request in requests):
-            return self._submit(requests)
+            return self._submit(requests, before)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.offer.preparing, self._submit, requests)
+        return await loop.run_in_executor(self.offer.preparing, self._submit, requests, before)
 
-    def _submit(self, requests: Sequence[Request]) -> list[Answering]:
+    def _submit(self, requests: Sequence[Request], before: Seen) -> list[Answering]:
         answers: list[Answering] = []
         try:
             for request in requests:
-                answers.append(self.serving.submit(request))
+                answers.append(self.serving.submit(request, before))
         except TwofoldError as error:
             for answer in answers:
                 answer.cancel()
@@ -88,9 +103,9 @@ class Call:
         except TwofoldError as error:
             raise refusal_of(error) from None
 
-    def stream(self, answers: Sequence[Answering], writing: Writing) -> EventStream:
+    def stream(self, answers: Sequence[Answering], writing: Writing, after: After | None = None) -> EventStream:
         """The answers as events."""
-        return EventStream(answers, writing, self.record, self.offer.ping)
+        return EventStream(answers, writing, self.record, self.offer.ping, after)
 
 
 def answered(value: object) -> Response:
@@ -117,6 +132,22 @@ class Endpoint(Generic[Form]):
         _ = call.serving  # before a body is waited for that nobody could answer
         raw = await read(request, call.offer.patience)
         return await self.answer(parsed(raw, self.takes, self.fixed, self.implied), call)
+
+
+@dataclass(frozen=True)
+class Route:
+    """A path that takes no body of a form; `takes` and `sends` are media types, `gives` is what JSON is sent."""
+
+    method: str
+    path: str
+    answer: Callable[[Call], Awaitable[Response]]
+    gives: type[msgspec.Struct] | None = None
+    takes: str | None = None
+    sends: str = JSON
+
+    async def handle(self, request: HttpRequest) -> Response:
+        """Answer one request; raises Refusal."""
+        return await self.answer(Call(request))
 
 
 async def encoded(call: Call, text: str, *, add_bos: bool | None = None) -> tuple[int, ...]:

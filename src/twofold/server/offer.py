@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from twofold.server.readiness import Readiness
 from twofold.server.refusal import Refusal
 from twofold.server.served import Served
+from twofold.server.shelves import Shelves
 from twofold.server.sse import PING_SECONDS
 from twofold.units import Seconds
 
@@ -25,6 +26,7 @@ class Offer:
     ping: Seconds = PING_SECONDS  # after which a silent stream is pinged
     patience: Seconds = BODY_SECONDS  # for a body to arrive
     preparing: Executor = field(default_factory=lambda: ThreadPoolExecutor(PREPARED_AT_ONCE, "preparing"))
+    shelves: Shelves | None = None  # kept contexts; None: none are kept
 
     def check(self, model: str | None) -> None:
         """Refusal 404 for a model that is not served."""

@@ -1,19 +1,18 @@
 """Answers in OpenAI's shapes: what both kinds of completion share, and chat completions whole and as events."""
 
-import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from twofold.engine.request import Chosen, Piece, Usage
+from twofold.engine.spoken import Part, Speech, Thought
 from twofold.engine.whole import Whole
 from twofold.model.tokenizer import Tokenizer
 from twofold.model.tool_calls import ToolCall
 from twofold.server.endpoint import Call
 from twofold.server.refusal import Refusal, openai_error
 from twofold.server.served import Answering
-from twofold.server.spoken import Part, Speech, Thought
 from twofold.server.sse import data
 
 LEAST_LOGPROB = -9999.0  # for a probability of 0, whose logarithm JSON cannot write
@@ -134,15 +133,17 @@ def chat_logprobs(tokenizer: Tokenizer, chosen: Iterable[Chosen]) -> ChatLogprob
 
 
 def made_call(called: ToolCall) -> MadeCall:
-    """A call, with an id for its result to name."""
-    return MadeCall(f"call_{secrets.token_hex(12)}", "function", FunctionCall(called.name, called.arguments))
+    """A call."""
+    return MadeCall(called.id, "function", FunctionCall(called.name, called.arguments))
 
 
-def _reply(parts: Sequence[Part]) -> ChatReply:
-    calls = [made_call(part) for part in parts if isinstance(part, ToolCall)]
-    thought = "".join(part.text for part in parts if isinstance(part, Thought))
-    said = "".join(part for part in parts if isinstance(part, str))
-    return ChatReply("assistant", said if said or not calls else None, calls, thought)
+def _reply(speech: Speech, whole: Whole) -> ChatReply:
+    speech.push(Piece(whole.text, finish=whole.finish))
+    reply = speech.reply()
+    calls = [made_call(call) for call in reply.tool_calls]
+    return ChatReply(
+        "assistant", reply.content if reply.content or not calls else None, calls, reply.reasoning_content or ""
+    )
 
 
 def ids_of(chosen: Iterable[Chosen]) -> list[int]:
@@ -157,7 +158,7 @@ def completed(
     choices = [
         ChatChoice(
             index,
-            _reply(speech.push(Piece(whole.text, finish=whole.finish))),
+            _reply(speech, whole),
             chat_logprobs(call.tokenizer, whole.chosen) if logprobs else None,
             speech.finish(whole.finish),  # type: ignore[arg-type]
             None if prompt is None else ids_of(whole.chosen),

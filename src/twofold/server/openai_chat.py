@@ -1,5 +1,7 @@
 """`/v1/chat/completions`, as OpenAI defined it and vLLM extended it."""
 
+import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
@@ -7,27 +9,24 @@ from typing import Annotated, Any, Literal, NamedTuple
 from msgspec import Meta
 from starlette.responses import Response
 
+from twofold.engine.going import Going
 from twofold.engine.request import Constraint, Request
+from twofold.engine.seen import NOTHING
+from twofold.engine.spoken import Speech
+from twofold.engine.toolbox import Toolbox, check_calls, one_form, toolbox
 from twofold.errors import ModelError, RequestError
 from twofold.model.chat import Message
 from twofold.model.reasoning import opened
 from twofold.server.body import Fixed
 from twofold.server.endpoint import Call, Endpoint, answered, encoded, threaded
 from twofold.server.openai_answers import ChatCompletion, ChatWriting, completed
-from twofold.server.parameters import MOST_MESSAGES, SAMPLED_FIXED, Count, Likeliest, Sampled
+from twofold.server.parameters import MOST_MESSAGES, SAMPLED_FIXED, WITHOUT_TOOLS, Count, Likeliest, Sampled
 from twofold.server.refusal import Refusal
-from twofold.server.spoken import Speech
-from twofold.server.toolbox import (
-    FREE_CHOICES,
-    WITHOUT_TOOLS,
-    Toolbox,
-    check_calls,
-    check_strict,
-    one_form,
-    tool_rules,
-    toolbox,
-)
-from twofold.server.turns import MOST_TOOLS, AssistantTurn, Form, FunctionTool, NamedTool, ToolTurn, Turn
+from twofold.server.served import Answering
+from twofold.server.shelves import ContextName, kept
+from twofold.server.sse import After
+from twofold.server.tool_rules import FREE_CHOICES, check_strict, tool_rules
+from twofold.server.turns import MOST_TOOLS, Form, FunctionTool, NamedTool, Turn
 
 TAKEN = frozenset({"self", "messages", "now", "strftime_now", "tools"})  # names that a template is given otherwise
 Variables = Annotated[
@@ -67,6 +66,10 @@ class Chat(Sampled, frozen=True, kw_only=True, forbid_unknown_fields=True):
             extra_json_schema={WITHOUT_TOOLS: {"enum": FREE_CHOICES}},
         ),
     ] = None
+    context: Annotated[
+        ContextName | None,
+        Meta(description="A kept context: its messages come before these, and the answer is kept in it; `n` is 1."),
+    ] = None
     chat_template_kwargs: Annotated[Variables | None, Meta(description="Variables for the model's chat template.")] = (
         None
     )
@@ -104,38 +107,53 @@ CHAT_FIXED = (
 async def chat(body: Chat, call: Call) -> Response:
     """Answer a conversation."""
     call.offer.check(body.model)
-    tools = _toolbox(body, call)
-    prompt = await conversation(
-        call, [turn.message() for turn in body.messages], body.chat_template_kwargs or {}, tools
-    )
+    async with contextlib.AsyncExitStack() as held:
+        going = None
+        if body.context is not None:
+            shelves, manifest = call.shelves, call.serving.manifest
+            going = await held.enter_async_context(shelves.going(call.record.owner, body.context, manifest))
+        ids, answers, speeches = await _asked(body, call, going)
+        told_ids = ids if body.return_token_ids else None
+        complete = functools.partial(kept, going, answers[0], speeches[0])
+        told = body.told is not None
+        if body.stream:
+            usage = body.stream_options is not None and body.stream_options.include_usage
+            writing = ChatWriting(call, answers, speeches, usage=usage, logprobs=told, prompt=told_ids)
+            return call.stream(answers, writing, After(complete, held.pop_all()))
+        reply = completed(call, await call.wholes(answers), speeches, logprobs=told, prompt=told_ids)
+        await complete()
+        return answered(reply)
+
+
+async def _asked(body: Chat, call: Call, going: Going | None) -> tuple[tuple[int, ...], list[Answering], list[Speech]]:
+    """The prompt's tokens, the answers, begun, and who takes each apart."""
+    messages = [turn.message() for turn in body.messages]
+    if going is not None:
+        if body.n > 1:
+            raise Refusal(400, "one answer alone can be kept in a context; ask for one", param="n")
+        messages = going.messages(messages)
+    tools = _toolbox(body, call, messages)
+    prompt = await conversation(call, messages, body.chat_template_kwargs or {}, tools)
     limits = body.limits(call.offer.room(call.serving, len(prompt.ids), body.most))
-    answers = await call.submit(
-        [
-            Request(
-                prompt=prompt.ids,
-                sampling=sampling,
-                limits=limits,
-                logprobs=body.told,
-                constraint=one_form(_form(body), tools, "response_format"),
-                owner=call.record.owner,
-                priority=body.priority,
-            )
-            for sampling in body.sampling(call.serving.manifest.vocabulary)
-        ]
-    )
-    speeches = [Speech(tools, opened=prompt.opened) for _ in answers]
-    ids, logprobs = prompt.ids if body.return_token_ids else None, body.told is not None
-    if body.stream:
-        usage = body.stream_options is not None and body.stream_options.include_usage
-        writing = ChatWriting(call, answers, speeches, usage=usage, logprobs=logprobs, prompt=ids)
-        return call.stream(answers, writing)
-    return answered(completed(call, await call.wholes(answers), speeches, logprobs=logprobs, prompt=ids))
+    requests = [
+        Request(
+            prompt=prompt.ids,
+            sampling=sampling,
+            limits=limits,
+            logprobs=body.told,
+            constraint=one_form(_form(body), tools, "response_format"),
+            owner=call.record.owner,
+            priority=body.priority,
+            keep=going is not None,
+        )
+        for sampling in body.sampling(call.serving.manifest.vocabulary)
+    ]
+    answers = await call.submit(requests, NOTHING if going is None else going.taken())
+    return prompt.ids, answers, [Speech(tools, opened=prompt.opened) for _ in answers]
 
 
-def _toolbox(body: Chat, call: Call) -> Toolbox:
-    if any(
-        isinstance(turn, ToolTurn) or (isinstance(turn, AssistantTurn) and turn.tool_calls) for turn in body.messages
-    ):
+def _toolbox(body: Chat, call: Call, messages: Sequence[Message]) -> Toolbox:
+    if any(message.role == "tool" or message.tool_calls for message in messages):
         check_calls(call.tokenizer)
     tools = [tool.tool() for tool in body.tools or ()]
     if isinstance(body.tool_choice, NamedTool):

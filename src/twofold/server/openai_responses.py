@@ -3,14 +3,14 @@
 from starlette.responses import Response
 
 from twofold.engine.request import Limits, Request, Sampling
+from twofold.engine.spoken import Speech
+from twofold.engine.toolbox import Toolbox, check_calls, one_form, toolbox
 from twofold.server.endpoint import Call, Endpoint, answered
 from twofold.server.openai_chat import conversation
 from twofold.server.parameters import coldest, drawn_seed
 from twofold.server.response_answers import ResponseWriting, State
 from twofold.server.response_input import RESPOND_FIXED, RESPOND_IMPLIED, RESPOND_RULES, NamedChoice, Respond
 from twofold.server.response_objects import Reply
-from twofold.server.spoken import Speech
-from twofold.server.toolbox import Toolbox, check_calls, one_form, toolbox
 
 
 async def respond(body: Respond, call: Call) -> Response:

@@ -9,19 +9,25 @@ from typing import Any
 import msgspec
 
 from twofold import __version__
+from twofold.engine.toolbox import known_form
 from twofold.model.tokenizer import Tokenizer
 from twofold.server.about import Model, ModelList
 from twofold.server.body import Fixed, Implied
-from twofold.server.endpoint import JSON, Endpoint
+from twofold.server.endpoint import JSON, Endpoint, Route
 from twofold.server.memories import PATH as MEMORIES
 from twofold.server.memories import Memories
-from twofold.server.parameters import TOKEN_ID
+from twofold.server.parameters import TOKEN_ID, WITHOUT_TOOLS
 from twofold.server.refusal import STATUSES
-from twofold.server.toolbox import WITHOUT_TOOLS, known_form
+from twofold.server.shelves import ContextName
 
-REF = "#/components/schemas/{name}"
-OPEN = {"/health": "The process is alive.", "/readyz": "Whether requests are answered now."}
 Schema = dict[str, Any]
+REF = "#/components/schemas/{name}"
+PLACES: Mapping[str, Any] = {  # what stands for {name} below each
+    "/v1/models": {"type": "string", "minLength": 1},
+    "/v1/contexts": msgspec.json.schema(ContextName),
+}
+BINARY = {"type": "string", "format": "binary"}
+OPEN = {"/health": "The process is alive.", "/readyz": "Whether requests are answered now."}
 
 
 def parameters(endpoint: Endpoint[Any]) -> Mapping[str, Schema]:
@@ -31,15 +37,22 @@ def parameters(endpoint: Endpoint[Any]) -> Mapping[str, Schema]:
 
 
 def document(
-    endpoints: Sequence[Endpoint[Any]], names: Sequence[str], tokenizer: Tokenizer | None, *, keyed: bool
+    endpoints: Sequence[Endpoint[Any]],
+    routes: Sequence[Route],
+    names: Sequence[str],
+    tokenizer: Tokenizer | None,
+    *,
+    keyed: bool,
 ) -> bytes:
     """The document, as JSON, of a server of a model of these `names` and of this tokenizer, if that is known yet."""
     forms = [form for endpoint in endpoints for form in (endpoint.takes, endpoint.gives)]
-    refs, components = msgspec.json.schema_components([*forms, Memories, Model, ModelList], ref_template=REF)
+    sent = [route.gives for route in routes if route.gives is not None]
+    refs, components = msgspec.json.schema_components([*forms, *sent, Memories, Model, ModelList], ref_template=REF)
     for endpoint, ref in zip(endpoints, refs[::2], strict=False):
         form = components[_name(ref)]
         _imply(form, endpoint.implied, components)
-        form["properties"]["model"] = {"enum": [*names], "description": "The served model's name."}
+        if "model" in form["properties"]:
+            form["properties"]["model"] = {"enum": [*names], "description": "The served model's name."}
         components[_name(ref)] = {**_form(form, endpoint.fixed), **endpoint.rules}
     components["Error"] = {"type": "object", "properties": {"error": {"type": "object"}}, "required": ["error"]}
     paths: Schema = {path: {"get": _get(text, None, ())} for path, text in OPEN.items()}
@@ -49,11 +62,15 @@ def document(
     paths[MEMORIES] = {"get": _get("The two memories as they are now.", refs[-3], (401, 404, 421, 500, 503))}
     paths["/v1/models"] = {"get": _get("The model that is served.", refs[-1])}
     paths["/v1/models/{name}"] = {"get": _get("The same, by one of its names.", refs[-2])}
-    paths["/v1/models/{name}"]["parameters"] = [
-        {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    ]
     for endpoint, takes, gives in zip(endpoints, refs[::2], refs[1::2], strict=False):
         paths[endpoint.path] = {"post": _post(endpoint, takes, gives)}
+    for route in routes:
+        sends = BINARY if route.gives is None else refs[len(forms) + sent.index(route.gives)]
+        paths.setdefault(route.path, {})[route.method.lower()] = _route(route, sends)
+    for path, schema in PLACES.items():
+        place = {"name": "name", "in": "path", "required": True, "schema": schema}
+        for under in (under for under in paths if under.startswith(f"{path}/{{name}}")):
+            paths[under]["parameters"] = [place]
     written: Schema = {
         "openapi": "3.1.0",
         "info": {"title": "Twofold", "version": __version__},
@@ -152,6 +169,17 @@ def _errors(statuses: Sequence[int]) -> Schema:
 
 def _get(text: str, schema: Schema | None, statuses: Sequence[int] = (401, 404, 421, 500)) -> Schema:
     return {"summary": text, "responses": {"200": _reply(text, schema), **_errors(statuses)}}
+
+
+def _route(route: Route, sends: Schema) -> Schema:
+    reply = _reply("As asked.", sends, route.sends)
+    written = {
+        "summary": (route.answer.__doc__ or "").partition("\n")[0],
+        "responses": {"200": reply, **_errors(tuple(STATUSES))},
+    }
+    if route.takes is None:
+        return written
+    return {**written, "requestBody": {"required": True, "content": {route.takes: {"schema": BINARY}}}}
 
 
 def _post(endpoint: Endpoint[Any], takes: Schema, gives: Schema) -> Schema:

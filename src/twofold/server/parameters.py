@@ -23,6 +23,7 @@ MOST_PROMPTS = 64  # of one request
 MOST_MESSAGES = 2048
 MOST_STOPS = 16
 
+WITHOUT_TOOLS = "x-without-tools"  # in a JSON Schema: what stands in its place for a model that knows no tools
 TOKEN_ID = "token-id"  # the format of a whole number below the vocabulary, in the OpenAPI document
 
 StopText = Annotated[str, Meta(min_length=1, max_length=1000)]

@@ -4,7 +4,18 @@ from typing import Any
 
 import msgspec
 
-from twofold.errors import LinkError, Overloaded, RequestError, TwofoldError
+from twofold.errors import (
+    ContextError,
+    ContextInUse,
+    ContextsFull,
+    ContextTaken,
+    LinkError,
+    NoContext,
+    OtherModel,
+    Overloaded,
+    RequestError,
+    TwofoldError,
+)
 from twofold.units import Seconds
 
 LOST_SECONDS = Seconds(1.0)  # after which to try again if a weight processor went away
@@ -13,14 +24,25 @@ INTERNAL = "an error inside the server; its log has more, under the id of this r
 STATUSES = {
     400: "What is asked cannot be had; the error names the parameter.",
     401: "The API key is missing or wrong.",
-    404: "The model is not served.",
+    403: "The quota of kept contexts has no room.",
+    404: "The model is not served, or the context is not kept.",
     408: "The body was too slow.",
+    409: "The context is in use, taken, damaged or of another model; the error's code says which.",
     413: "The body is too large.",
     415: "The body is not JSON.",
     421: "The Host header names another host.",
     429: "Too much is asked for now; see Retry-After.",
     500: "An error of the server.",
     503: "Nobody answers now: loading, ending, or the weights are out of reach; see Retry-After.",
+}
+
+CONTEXT_STATUSES: dict[type[ContextError], tuple[int, str]] = {  # with the code, the first that fits
+    NoContext: (404, "context_not_found"),
+    ContextsFull: (403, "contexts_full"),
+    ContextInUse: (409, "context_in_use"),
+    ContextTaken: (409, "context_taken"),
+    OtherModel: (409, "context_of_another_model"),
+    ContextError: (409, "invalid_context"),
 }
 
 
@@ -62,8 +84,11 @@ def refusal_of(error: TwofoldError) -> Refusal:
     match error:
         case Overloaded():
             return Refusal(429, str(error), code="rate_limit_exceeded", retry_after=Seconds(error.retry_after_seconds))
+        case ContextError():
+            status, code = next(row for kind, row in CONTEXT_STATUSES.items() if isinstance(error, kind))
+            return Refusal(status, str(error), param=error.param, code=code)
         case RequestError():
-            return Refusal(400, str(error))
+            return Refusal(400, str(error), param=error.param)
         case LinkError():
             return Refusal(503, str(error), code="weights_unreachable", retry_after=LOST_SECONDS)
         case _:

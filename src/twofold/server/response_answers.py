@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from twofold.engine.request import Chosen, Piece
+from twofold.engine.spoken import Speech, Thought
 from twofold.model.tool_calls import ToolCall
 from twofold.server.endpoint import Call
 from twofold.server.openai_answers import TokenLogprob, chat_logprobs, made_call
@@ -24,7 +25,6 @@ from twofold.server.response_objects import (
     ThoughtText,
 )
 from twofold.server.served import Answering
-from twofold.server.spoken import Speech, Thought
 from twofold.server.sse import event
 
 

@@ -6,11 +6,20 @@ import msgspec
 from msgspec import Meta
 
 from twofold.engine.request import Constraint
+from twofold.engine.toolbox import Tool
 from twofold.model.chat import Message
 from twofold.server.body import Fixed
-from twofold.server.parameters import MOST_MESSAGES, Anything, Count, Likeliest, ServiceTier, StreamOptions
+from twofold.server.parameters import (
+    MOST_MESSAGES,
+    WITHOUT_TOOLS,
+    Anything,
+    Count,
+    Likeliest,
+    ServiceTier,
+    StreamOptions,
+)
 from twofold.server.response_items import CallItem, CallOutputItem, Item, turns
-from twofold.server.toolbox import FREE_CHOICES, WITHOUT_TOOLS, Tool, check_strict, tool_rules
+from twofold.server.tool_rules import FREE_CHOICES, check_strict, tool_rules
 from twofold.server.turns import MOST_TOOLS, ObjectForm, TextForm, ToolName
 
 LOGPROBS = "message.output_text.logprobs"

@@ -8,8 +8,7 @@ from msgspec import Meta
 
 from twofold.model.chat import Message
 from twofold.model.tool_calls import ToolCall
-from twofold.server.parameters import Anything
-from twofold.server.toolbox import WITHOUT_TOOLS
+from twofold.server.parameters import WITHOUT_TOOLS, Anything
 from twofold.server.turns import ToolName
 
 Status = Literal["completed", "incomplete", "in_progress"]

@@ -6,7 +6,8 @@ skip: it keeps a connection alive through a long prefill.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -75,24 +76,43 @@ async def attended(receive: Receive, answers: Sequence[Answering], record: Recor
         record.add(answer.usage for answer in answers)
 
 
+async def _nothing() -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True)
+class After:
+    """`complete` is done once all answers are there, before the end is told; `held` is let go last."""
+
+    complete: Callable[[], Awaitable[None]] = _nothing
+    held: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+
+
 class EventStream(Response):
     """Answers written as they come, those of several interleaved."""
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, answers: Sequence[Answering], writing: Writing, record: Record, ping: Seconds = PING_SECONDS
+        self,
+        answers: Sequence[Answering],
+        writing: Writing,
+        record: Record,
+        ping: Seconds = PING_SECONDS,
+        after: After | None = None,
     ) -> None:
         self.status_code, self.background = 200, None  # and no body: there is no length to tell
         self.init_headers(HEADERS)
         self._answers, self._writing, self._record, self._ping = answers, writing, record, ping
-        self._written = 0  # times
-        self._opening = (
-            b""  # sent with the first piece, so that a client's first event is the moment of its first token
-        )
+        self._written, self._after = 0, after or After()  # times
+        self._opening = b""  # sent with the first piece: a client's first event is the moment of its first token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write all; a client that reads nothing for long is given up."""
+        async with self._after.held:
+            await self._attend(receive, send)
+
+    async def _attend(self, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
             async with attended(receive, self._answers, self._record), asyncio.timeout(None) as patience:
@@ -110,6 +130,7 @@ class EventStream(Response):
             async with asyncio.TaskGroup() as pumps:
                 for index, answer in enumerate(self._answers):
                     pumps.create_task(self._pump(index, answer, send))
+            await self._after.complete()
             end = self._writing.end()
         except* TwofoldError as group:
             end = self._writing.failed(_refusal(group))

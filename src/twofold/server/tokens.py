@@ -6,12 +6,12 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
+from twofold.engine.toolbox import Toolbox
 from twofold.server.endpoint import Call, Endpoint, answered, encoded, threaded
 from twofold.server.openai_answers import token_text
 from twofold.server.openai_chat import Variables, conversation
 from twofold.server.parameters import MOST_MESSAGES, TokenId
 from twofold.server.refusal import Refusal
-from twofold.server.toolbox import Toolbox
 from twofold.server.turns import Turn
 
 

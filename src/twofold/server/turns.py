@@ -6,9 +6,10 @@ import msgspec
 from msgspec import Meta
 
 from twofold.engine.request import Constraint
+from twofold.engine.toolbox import Tool
 from twofold.model.chat import Message
 from twofold.model.tool_calls import ToolCall
-from twofold.server.toolbox import WITHOUT_TOOLS, Tool
+from twofold.server.parameters import WITHOUT_TOOLS
 
 ToolName = Annotated[str, Meta(pattern="^[a-zA-Z0-9_.-]{1,64}$")]
 MOST_TOOLS = 128

@@ -16,10 +16,19 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+from urllib.parse import quote
 
 from twofold.config import Settings
-from twofold.errors import ConfigurationError, ContextError, NoContext
+from twofold.errors import (
+    ConfigurationError,
+    ContextError,
+    ContextInUse,
+    ContextsFull,
+    ContextTaken,
+    NoContext,
+    RequestError,
+)
 from twofold.store.context_file import ContextFile, Head, file_bytes, read_head, write_context
 from twofold.store.lock import alone
 from twofold.store.place import replacing
@@ -83,12 +92,12 @@ class Contexts:
 
     @contextlib.contextmanager
     def hold(self, name: str) -> Iterator[None]:
-        """Inside, nobody else goes on with or changes `name`, there or not; ContextError if somebody does now."""
+        """Inside, nobody else goes on with or changes `name`, there or not; ContextInUse if somebody does now."""
         checked(name)
         with alone(self.folder):
             lock = self._locked(name)
         if lock is None:
-            raise ContextError(f"the context '{name}' is in use; end what uses it, or go on with a fork of it")
+            raise ContextInUse(f"the context '{name}' is in use; end what uses it, or go on with a fork of it")
         try:
             yield
         finally:
@@ -101,18 +110,22 @@ class Contexts:
     @contextlib.contextmanager
     def read(self, name: str) -> Iterator[ContextFile]:
         """The file of `name`, which counts as used now; NoContext if there is none, ContextError if it is damaged."""
+        with self.opened(name) as file:
+            yield ContextFile(file, os.fstat(file.fileno()).st_size, f"the context '{name}'")
+
+    def opened(self, name: str) -> BinaryIO:
+        """The bytes of `name` as they are now; it counts as used. NoContext if there is none."""
         try:
             file = self._path(checked(name)).open("rb")
         except FileNotFoundError:
             raise _none(name) from None
-        with file:
-            os.utime(file.fileno())
-            yield ContextFile(file, os.fstat(file.fileno()).st_size, f"the context '{name}'")
+        os.utime(file.fileno())
+        return file
 
     def put(self, name: str, head: Head, tokens: Sequence[int], pages: Iterable[bytes]) -> None:
         """Keep this under `name`, in the place of what was there; for who holds `name`.
 
-        ContextError, changing nothing, if the quota has no room for it; what `pages` raises changes nothing either.
+        ContextsFull, changing nothing, if the quota has no room for it; what `pages` raises changes nothing either.
         """
         path = self._path(checked(name))
         with alone(self.folder):
@@ -121,17 +134,21 @@ class Contexts:
             with replacing(path) as file:
                 write_context(file, head, tokens, pages)
 
+    def add(self, name: str, file: ContextFile) -> None:
+        """Keep what `file` holds as `name`. ContextTaken, ContextsFull, ContextInUse; ContextError: it is damaged."""
+        with self.hold(name):
+            self._add(name, file)
+
     def fork(self, name: str, new: str) -> None:
-        """Keep what `name` holds as `new` too. NoContext, ContextError: there is none, `new` is there, no room."""
+        """Keep what `name` holds as `new` too. NoContext if there is none; else errors as `add`."""
         with self.hold(new), self.read(name) as file:
-            self._vacant(new)
-            self.put(new, file.head, file.tokens, file.pages())
+            self._add(new, file)
 
     def rename(self, name: str, new: str) -> None:
         """From now on `name` is called `new`. Errors as `fork`."""
         with self.hold(name), self.hold(new):
             self.entry(name)
-            self._vacant(new)
+            self.vacant(new)
             for path, to in ((self._pin(name), self._pin(new)), (self._path(name), self._path(new))):
                 if path.exists():
                     path.rename(to)
@@ -150,6 +167,10 @@ class Contexts:
                 self._pin(name).touch(0o600)
             else:
                 self._pin(name).unlink(missing_ok=True)
+
+    def _add(self, name: str, file: ContextFile) -> None:
+        self.vacant(name)
+        self.put(name, file.head, file.tokens, file.pages())
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}{_END}"
@@ -172,9 +193,10 @@ class Contexts:
             return None
         return Kept(name, found.st_size, found.st_mtime, self._pin(name).exists(), head)
 
-    def _vacant(self, name: str) -> None:
+    def vacant(self, name: str) -> None:
+        """ContextTaken if something is kept under `name`."""
         if self.exists(name):
-            raise ContextError(f"a context '{name}' is kept already; choose another name, or delete it first")
+            raise ContextTaken(f"a context '{name}' is kept already; choose another name, or delete it first")
 
     def _locked(self, name: str) -> int | None:
         """The lock of `name`, None if another has it; for who holds the folder."""
@@ -208,7 +230,7 @@ class Contexts:
         with contextlib.ExitStack() as locks:
             may_go = [kept for kept in others if not kept.pinned and self._take(kept.name, locks)] if over > 0 else []
             if sum(kept.size_bytes for kept in may_go) < over:
-                raise ContextError(
+                raise ContextsFull(
                     f"keeping '{name}' takes {bytes_text(size_bytes)}, {bytes_text(over)} more than the quota of "
                     f"{bytes_text(self.quota.size_bytes)} has room for; delete some (twofold context list), or raise "
                     f"contexts_mib{'' if self.quota.evict else ', or allow eviction (evict_contexts)'}"
@@ -235,9 +257,22 @@ def leaving(kept: Iterable[Kept], over_bytes: int) -> list[Kept]:
     return going
 
 
-def contexts_of(settings: Settings) -> Contexts:
-    """This user's kept contexts."""
-    return Contexts(contexts_folder(), Quota(settings.contexts_mib * MIB, settings.evict_contexts))
+def contexts_of(settings: Settings, owner: str = "") -> Contexts:
+    """This user's kept contexts, or those of an `owner` that is served: a folder and a quota of its own."""
+    folder = contexts_folder()
+    if owner:
+        folder = folder.parent / "served" / f"contexts-{quote(owner, safe='')}"
+    return Contexts(folder, Quota(settings.contexts_mib * MIB, settings.evict_contexts))
+
+
+def opened_file(file: Path) -> BinaryIO:
+    """A context file that a user named, to be read; RequestError if it cannot be."""
+    try:
+        if file.is_dir():
+            raise RequestError(f"{file} is a folder; give the path of a context file")
+        return file.open("rb")
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{file} cannot be read ({error}); give the path of a context file") from error
 
 
 def checked(name: str) -> str:
