@@ -15,8 +15,9 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from twofold.addresses import address_of
 from twofold.errors import FrameError, InternalError, LinkError, ProcessorLost
-from twofold.native import address_of, library
+from twofold.native import library
 from twofold.units import Nanoseconds
 from twofold.wire.frame import CALL, CONTROL, HEADER_BYTES, Header, check_planes, unpack
 from twofold.wire.message import Message, decode
