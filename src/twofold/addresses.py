@@ -1,4 +1,4 @@
-"""Where bytes are in memory, for native code. Apart from `native`, since it takes NumPy, which not every command needs."""
+"""Where bytes are in memory, for native code. Apart from `native`: it takes NumPy, which not every command needs."""
 
 import numpy as np
 
