@@ -9,6 +9,7 @@ from twofold.server.refusal import Refusal
 from twofold.server.served import Served
 from twofold.server.shelves import Shelves
 from twofold.server.sse import PING_SECONDS
+from twofold.server.turnstile import Turnstile
 from twofold.units import Seconds
 
 BODY_SECONDS = Seconds(60.0)
@@ -26,6 +27,7 @@ class Offer:
     ping: Seconds = PING_SECONDS  # after which a silent stream is pinged
     patience: Seconds = BODY_SECONDS  # for a body to arrive
     preparing: Executor = field(default_factory=lambda: ThreadPoolExecutor(PREPARED_AT_ONCE, "preparing"))
+    turnstile: Turnstile = field(default_factory=Turnstile)  # of large bodies
     shelves: Shelves | None = None  # kept contexts; None: none are kept
 
     def check(self, model: str | None) -> None:
