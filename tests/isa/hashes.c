@@ -176,10 +176,10 @@ static void say_rows(void) {
   numbers(x, WIDTH, 0x1p-12f);
   say_row("layer_norm", STEP_LAYER_NORM, 0, x, WIDTH, 4);
   say_row("bias", STEP_BIAS, 0, x, WIDTH, 4);
-  say_row("scale", STEP_SCALE, 0, x, WIDTH, 4);
   say_row("geglu", STEP_GEGLU, 0, x, WIDTH, 4);
   say_row("top", STEP_TOP, 0, x, WIDTH, 4); /* all of them, in order */
   say_row("log_sum_exp", STEP_LOG_SUM_EXP, 0, x, WIDTH, 4);
+  say_row("scale", STEP_SCALE, 0, x, WIDTH, 4);
   free(x), free(h);
 }
 static void say_exponential(void) {
