@@ -20,7 +20,7 @@ import msgspec
 from twofold.config import check_places, read_settings
 from twofold.engine.answer import Answer
 from twofold.engine.asking import Options, asked
-from twofold.engine.assemble import Progress, chosen_model
+from twofold.engine.assemble import chosen_model
 from twofold.engine.limits import Limits
 from twofold.engine.opening import open_serving
 from twofold.engine.prompt import check_text, check_tokens
@@ -30,6 +30,7 @@ from twofold.engine.text_stream import Output, TextStream, output, output_of
 from twofold.engine.whole import whole
 from twofold.errors import RequestError, one_line
 from twofold.model.chat import Message
+from twofold.store.progress import Progress
 
 __all__ = ["LLM", "Chosen", "Limits", "Message", "Options", "Output", "Sampling", "TextStream", "Usage"]
 

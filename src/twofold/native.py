@@ -4,8 +4,6 @@ import ctypes
 import functools
 from pathlib import Path
 
-import numpy as np
-
 from twofold.errors import DeviceError
 
 PATH = Path(__file__).with_name("libtwofold.so")
@@ -21,8 +19,3 @@ def library() -> ctypes.CDLL:
             f"the native library does not load ({error}); install Twofold again with a C compiler present "
             "(Debian: apt install gcc libc6-dev)"
         ) from error
-
-
-def address_of(memory: bytes | bytearray | memoryview) -> int:
-    """Where its bytes are, for as long as it lives and keeps its length."""
-    return int(np.frombuffer(memory, np.uint8).ctypes.data)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
+from twofold.address import address_of
 from twofold.errors import DeviceError, InternalError, ModelError
 from twofold.kernels.base import Progress
 from twofold.kernels.binding import Functions, MatrixStruct
@@ -20,7 +21,6 @@ from twofold.kernels.blocks import decode
 from twofold.model.checkpoint import Tensor, Tensors
 from twofold.model.manifest import Model
 from twofold.model.operations import Linear, VectorOperation, weight_of
-from twofold.native import address_of
 from twofold.units import MIB
 
 ALIGN = 64

@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from twofold.address import address_of
 from twofold.errors import DeviceError
 from twofold.link.certificate import unfit
 from twofold.link.flow import Parts, ended
-from twofold.native import address_of, library
+from twofold.native import library
 
 _OLDEST = (3,)  # the first with SSL_OP_CLEANSE_PLAINTEXT
 _CALLED_NATIVELY = (
