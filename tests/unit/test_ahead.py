@@ -1,6 +1,8 @@
 """Memory taken before it is asked for: only where it is plain what for, and then as good as any other."""
 
 import ctypes
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -45,6 +47,13 @@ def test_no_memory_is_taken_where_settings_place_the_weights_elsewhere(settings:
 @pytest.mark.parametrize("path", ["absent.gguf", "a\0b.gguf", "x" * 5000 + ".gguf"])
 def test_a_file_that_cannot_be_looked_at_is_left_for_others_to_refuse(path: str) -> None:
     expect(["run", path, "Why?"])
+
+
+def test_memory_is_taken_before_the_libraries_are_loaded_that_take_longest() -> None:
+    program = "import sys, twofold.__main__, twofold.cli.ahead; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "twofold.cli.ahead" in done.stdout.split()
+    assert {"numpy", "typer", "tokenizers"}.isdisjoint(done.stdout.split())
 
 
 @pytest.mark.parametrize("size_bytes", [1, EXPECTED - 5000, EXPECTED, EXPECTED + 1, 4 * EXPECTED])
