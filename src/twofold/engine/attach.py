@@ -15,13 +15,14 @@ from twofold.engine.attachment import Attachment, Connect
 from twofold.errors import LinkError, Refused, TwofoldError, Unreachable
 from twofold.link.base import Connection
 from twofold.log import logger
-from twofold.memory import map_file
 from twofold.memory.map import Entry, MemoryMap, State
 from twofold.memory.usual import Usual
 from twofold.model.manifest import Manifest
 from twofold.units import Seconds
 from twofold.wire.message import Message, Pong
 from twofold.wire.rows import Layout
+
+Read = Callable[[Path], Sequence[Entry]]
 
 GLANCE = Seconds(1.0)  # between two looks at the file of the map
 START_SECONDS = Seconds(10.0)  # for the replicas to be greeted
@@ -87,9 +88,12 @@ class Attachments:
             else:
                 attachment.join()
 
-    def follow(self, path: Path) -> None:
-        """Keep to the list in a file from now on: what changes there is in force about a second later."""
-        self._file_thread = threading.Thread(target=self._follow, args=(path,), name=f"follow {path}", daemon=True)
+    def follow(self, path: Path, read: Read) -> None:
+        """Keep to the list in a file from now on: what changes there is in force about a second later.
+
+        `read`: the list that is in the file; a TwofoldError of it is logged, and the replicas stay as they are.
+        """
+        self._file_thread = threading.Thread(target=self._follow, args=(path, read), name=f"follow {path}", daemon=True)
         self._file_thread.start()
 
     def ask(self, message: Message, deadline: Seconds) -> Message:
@@ -202,7 +206,7 @@ class Attachments:
             raise errors[0] if errors else Unreachable("no weight processor was named, or none answered in time")
         seen.check()
 
-    def _follow(self, path: Path) -> None:
+    def _follow(self, path: Path, read: Read) -> None:
         before = None
         while not self._ended.wait(GLANCE):
             with suppress(OSError):  # a file that is gone for a moment is no order to leave everybody
@@ -210,11 +214,11 @@ class Attachments:
                 signature = (status.st_mtime_ns, status.st_size, status.st_ino)
                 if signature != before:
                     before = signature
-                    self._relist(path)
+                    self._relist(path, read)
 
-    def _relist(self, path: Path) -> None:
+    def _relist(self, path: Path, read: Read) -> None:
         try:
-            self.list(map_file.read(path).entries())
+            self.list(read(path))
         except TwofoldError as error:
             self._logger.warning("%s; the replicas stay as they are", error)
 

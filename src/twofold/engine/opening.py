@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 
 from twofold.config import Settings
-from twofold.engine.assemble import Progress, open_engine
+from twofold.engine.assemble import open_engine
 from twofold.engine.serving import Serving, room_of
+from twofold.store.progress import Progress
 from twofold.units import Seconds
 
 ENDLESS = 1 << 62

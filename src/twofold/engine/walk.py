@@ -12,8 +12,7 @@ from typing import Any
 
 from twofold.engine.lane import Lane
 from twofold.engine.step import Stand
-from twofold.link.calling import SLICE_NS
-from twofold.link.port import SPIN_NS, What, native_layout
+from twofold.link.port import SLICE_NS, SPIN_NS, What, native_layout
 from twofold.native import library
 from twofold.wire.rows import Layout
 

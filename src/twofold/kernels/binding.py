@@ -39,6 +39,20 @@ class MatrixStruct(ctypes.Structure):
     )
 
 
+class PackJob(ctypes.Structure):
+    """`struct pack_job`: rows of a file that become panels."""
+
+    _fields_ = (
+        ("source", c_void_p),
+        ("packed", c_void_p),
+        ("rows", c_int64),
+        ("width", c_int64),
+        ("row_bytes", c_int64),
+        ("format", c_int32),
+        ("damaged", c_int32),
+    )
+
+
 class ValueStruct(ctypes.Structure):
     """`struct value`: a plane of the rows, or scratch."""
 
@@ -169,7 +183,7 @@ class Functions:
         self.alloc = _typed(lib.tf_alloc, c_void_p, c_int64)
         self.free = _typed(lib.tf_free, None, c_void_p, c_int64)
         self.packed_bytes = _typed(lib.tf_packed_bytes, c_int64, c_int32, c_int64, c_int64)
-        self.pack = _typed(lib.tf_pack, c_int32, c_void_p, c_int32, c_void_p, c_int64, c_int64, c_int64, c_void_p)
+        self.pack = _typed(lib.tf_pack, c_int32, c_void_p, c_void_p, c_int64)
         self.chunk_sums = _typed(lib.tf_chunk_sums, c_int32, c_void_p, c_int32, c_int64, c_void_p, c_int64, c_void_p)
         self.segment = _typed(lib.tf_segment, None, c_void_p)
         self.context = _typed(lib.tf_context, None, c_void_p)

@@ -8,15 +8,16 @@ Matrices become panels of 16 output rows (native/twofold.h); the weights that ar
 """
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from twofold.addresses import address_of
+from twofold.address import address_of
 from twofold.errors import DeviceError, InternalError, ModelError
 from twofold.kernels.base import Progress
-from twofold.kernels.binding import Functions, MatrixStruct
+from twofold.kernels.binding import Functions, MatrixStruct, PackJob
 from twofold.kernels.blocks import decode
 from twofold.model.checkpoint import Tensor, Tensors
 from twofold.model.manifest import Model
@@ -111,6 +112,14 @@ def packed_bytes(places: Sequence[Place]) -> int:
     return -(-max((place.offset + place.size_bytes for place in places), default=1) // ALIGN) * ALIGN
 
 
+class Part(NamedTuple):
+    """Rows of a tensor, from `row` on, that are packed at once."""
+
+    place: Place
+    tensor: Tensor
+    row: int
+
+
 class Packer:
     """Packs tensors with the threads of `pool` into zeroed memory that begins at `memory`."""
 
@@ -120,35 +129,60 @@ class Packer:
     def pack(self, places: Sequence[Place], found: Mapping[str, Tensor], progress: Progress | None) -> None:
         """Pack all of `places`; ModelError naming a tensor that holds NaN or infinity."""
         done, total = 0, sum(len(tensor.raw) for tensor in found.values())
-        for place in places:
-            tensor = found[place.name]
-            step = _slice_rows(tensor)
-            for row in range(0, tensor.rows, step):
-                part = tensor.slice(row, min(step, tensor.rows - row))
-                if not (self._vector(place, part) if place.vector else self._matrix(place, part, row)):
-                    raise ModelError(
-                        f"tensor {place.name} holds NaN or infinity; the file is damaged, download or convert it again"
-                    )
-                part.release()
-                done += len(part.raw)
-                if progress:
-                    progress(done, total)
+        for batch in _batches(places, found):
+            damaged = self._vectors(batch) or self._matrices(batch)
+            if damaged:
+                raise ModelError(
+                    f"tensor {damaged} holds NaN or infinity; the file is damaged, download or convert it again"
+                )
+            for part in batch:
+                part.tensor.release()
+                done += len(part.tensor.raw)
+            if progress:
+                progress(done, total)
 
-    def _vector(self, place: Place, tensor: Tensor) -> bool:
-        """Whether all is finite; then it is packed."""
-        values = decode(tensor.format, tensor.raw, 1, tensor.width).dequantised()
-        ctypes.memmove(self._memory + place.offset, values.ctypes.data, place.size_bytes)
-        return bool(np.isfinite(values).all())
+    def _vectors(self, batch: Sequence[Part]) -> str | None:
+        """Pack those that are vectors; the name of one that is not all finite."""
+        for place, tensor, _ in batch:
+            if place.vector:
+                values = decode(tensor.format, tensor.raw, 1, tensor.width).dequantised()
+                ctypes.memmove(self._memory + place.offset, values.ctypes.data, place.size_bytes)
+                if not np.isfinite(values).all():
+                    return place.name
+        return None
 
-    def _matrix(self, place: Place, part: Tensor, row: int) -> bool:
-        """Whether all is finite; then the rows from `row` on are packed."""
-        kind = place.format_id
-        before = int(self._functions.packed_bytes(kind, row, place.width))
-        damaged = self._functions.pack(
-            self._pool, kind, address_of(part.raw), part.rows, part.width,
-            part.format.size_bytes(part.width), self._memory + place.offset + before,
+    def _matrices(self, batch: Sequence[Part]) -> str | None:
+        """Pack those that are matrices, all in one call; the name of one that is not all finite."""
+        parts = [part for part in batch if not part.place.vector]
+        jobs = (PackJob * len(parts))(*map(self._job, parts))
+        if not self._functions.pack(self._pool, ctypes.addressof(jobs), len(parts)):
+            return None
+        return next(part.place.name for part, job in zip(parts, jobs, strict=True) if job.damaged)
+
+    def _job(self, part: Part) -> PackJob:
+        place, tensor, row = part
+        before = int(self._functions.packed_bytes(place.format_id, row, place.width))
+        return PackJob(
+            address_of(tensor.raw), self._memory + place.offset + before,
+            tensor.rows, place.width, tensor.format.size_bytes(tensor.width), place.format_id,
         )  # fmt: skip
-        return not damaged
+
+
+def _batches(places: Sequence[Place], found: Mapping[str, Tensor]) -> Iterator[list[Part]]:
+    """All rows of all tensors, in order, of which about SLICE_BYTES or less are in a batch."""
+    batch: list[Part] = []
+    size = 0
+    for place in places:
+        tensor = found[place.name]
+        step = _slice_rows(tensor)
+        for row in range(0, tensor.rows, step):
+            part = tensor.slice(row, min(step, tensor.rows - row))
+            if batch and size + len(part.raw) > SLICE_BYTES:
+                yield batch
+                batch, size = [], 0
+            batch.append(Part(place, part, row))
+            size += len(part.raw)
+    yield batch
 
 
 def _slice_rows(tensor: Tensor) -> int:

@@ -7,13 +7,12 @@ from twofold.errors import DeadlinePassed, FrameError, InternalError, ProcessorL
 from twofold.link.base import check_call, time_left
 from twofold.link.channel import REQUEST_BYTES
 from twofold.link.greet import ask, checked
-from twofold.link.port import Kind, Port, Session, What, native_layout, room
+from twofold.link.port import SLICE_NS, Kind, Port, Session, What, native_layout, room
 from twofold.link.stream import MessageStream
 from twofold.units import Nanoseconds, Seconds
 from twofold.wire.message import Failed, Message, Welcome, error_of
 from twofold.wire.rows import Layout, Rows
 
-SLICE_NS = 20_000_000  # of waiting, between two looks around
 _CALL, _NOTHING, _LOST = int(What.CALL), int(What.NOTHING), int(What.LOST)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from twofold.addresses import address_of
+from twofold.address import address_of
 from twofold.errors import DeviceError
 from twofold.link.certificate import unfit
 from twofold.link.flow import Parts, ended

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from twofold.addresses import address_of
+from twofold.address import address_of
 from twofold.errors import FrameError, InternalError, LinkError, ProcessorLost
 from twofold.native import library
 from twofold.units import Nanoseconds
@@ -23,6 +23,7 @@ from twofold.wire.frame import CALL, CONTROL, HEADER_BYTES, Header, check_planes
 from twofold.wire.message import Message, decode
 from twofold.wire.rows import Layout, Rows
 
+SLICE_NS = 20_000_000  # of waiting, between two looks around
 SPIN_NS = 200_000  # a sleeper wakes 30 us late; one segment of a small model takes about 100
 MAX_PLANES = 16
 """Planes of one cut, taken and given together (`native/frame.h`)."""

@@ -1,6 +1,7 @@
 """A checkpoint: one model file, opened and checked, with its weights by name."""
 
 import hashlib
+import importlib
 import math
 import re
 from collections.abc import Callable
@@ -15,7 +16,6 @@ from twofold.model import family
 from twofold.model.family.base import Blueprint, Facts
 from twofold.model.format import F32, Format
 from twofold.model.gguf import GgufFile
-from twofold.model.hub.directory import HubDirectory
 from twofold.model.manifest import NUMERICS, Manifest, Model
 from twofold.model.segment import check_segment
 from twofold.model.source import Source, Stored
@@ -87,7 +87,7 @@ class Checkpoint:
     @classmethod
     def open(cls, path: Path, *, digest: str | None = None) -> Self:
         """Open `path`; `digest` is its SHA-256 if the caller has just verified it, else it is computed here."""
-        file: Source = HubDirectory(path) if path.is_dir() else GgufFile.open(path)
+        file = _directory(path) if path.is_dir() else GgufFile.open(path)
         try:
             return cls(file, digest or file_digest(path))
         except BaseException:
@@ -121,6 +121,12 @@ class Checkpoint:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _directory(path: Path) -> Source:
+    """A directory of the model hub; its reader is imported now, because a GGUF file needs none of it."""
+    opened: Source = importlib.import_module("twofold.model.hub.directory").HubDirectory(path)
+    return opened
 
 
 def file_digest(path: Path) -> str:

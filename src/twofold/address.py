@@ -1,4 +1,4 @@
-"""Where bytes are in memory, for native code. Apart from `native`: it takes NumPy, which not every command needs."""
+"""Where memory is, for native code that is to read or write it."""
 
 import numpy as np
 
