@@ -45,6 +45,11 @@ TINY = (
     Tiny("phi3", {"sliding_window": 48}),
     Tiny("smollm3"),
     Tiny("olmo2"),
+    Tiny("mixtral", {"num_local_experts": 4, "sliding_window": 48}),
+    Tiny("qwen3_moe", {"head_dim": 32, "num_experts": 12, "num_experts_per_tok": 3, "moe_intermediate_size": 32,
+         "norm_topk_prob": True}),
+    Tiny("qwen3_moe", {"head_dim": 32, "num_experts": 12, "num_experts_per_tok": 3, "moe_intermediate_size": 32,
+         "norm_topk_prob": False}, "qwen3_moe, all scores"),
 )  # fmt: skip
 IDS = [tiny.name or tiny.model_type for tiny in TINY]
 

@@ -20,6 +20,16 @@ _LAYER = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
 }
+_STACKED = {"gate_proj": "gate", "up_proj": "up", "down_proj": "down", "w1": "gate", "w3": "up", "w2": "down"}
+_LAYER |= {
+    f"{prefix}.{part}": name
+    for prefix in ("mlp", "block_sparse_moe")
+    for part, name in {
+        "gate": "ffn_gate_inp",
+        **{f"experts.{theirs}": f"ffn_{ours}_exps" for theirs, ours in _STACKED.items()},
+        **{f"shared_experts.{theirs}": f"ffn_{ours}_shexp" for theirs, ours in _STACKED.items()},
+    }.items()
+}
 _POST_NORM = {
     "post_attention_layernorm": "post_attention_norm",
     "pre_feedforward_layernorm": "ffn_norm",
@@ -27,8 +37,15 @@ _POST_NORM = {
 }
 _FAMILY = {"gemma3_text": _POST_NORM, "olmo2": _POST_NORM}
 _NAME = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?(?:layers\.(\d{1,6})\.)?(.+)\.(weight|bias)")
+_EXPERT = re.compile(r"(.+)\.experts\.(\d{1,6})\.(.+)")
 # Buffers that old files carry and that are computed here.
 _COMPUTED = re.compile(r".*\.rotary_emb\.inv_freq|.*\.attn\.(masked_)?bias")
+
+
+def expert_of(name: str) -> tuple[str, int | None]:
+    """(name without the expert's number, number) of a tensor that belongs to one expert; (name, None) of any other."""
+    found = _EXPERT.fullmatch(name)
+    return (f"{found[1]}.experts.{found[3]}", int(found[2])) if found else (name, None)
 
 
 def gguf_name(family: str, name: str) -> str | None:
