@@ -4,14 +4,31 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from twofold.errors import ModelError
-from twofold.model.family import gemma3_text, llama, mistral, mixtral, olmo2, phi3, qwen2, qwen3, qwen3_moe, smollm3
+from twofold.model.family import (
+    gemma3_text,
+    glm4_moe,
+    llama,
+    minimax_m2,
+    mistral,
+    mixtral,
+    olmo2,
+    phi3,
+    qwen2,
+    qwen3,
+    qwen3_moe,
+    smollm3,
+)
 from twofold.model.family.base import Blueprint, Facts
 from twofold.model.segment import top_of, with_parts
 
 FAMILIES: dict[str, Callable[[Facts], Blueprint]] = {
     "gemma3": gemma3_text.build,  # as GGUF names it
     "gemma3_text": gemma3_text.build,
+    "glm4_moe": glm4_moe.build,
+    "glm4moe": glm4_moe.build,  # as GGUF names it
     "llama": llama.build,
+    "minimax-m2": minimax_m2.build,  # as GGUF names it
+    "minimax_m2": minimax_m2.build,
     "mistral": mistral.build,
     "mixtral": mixtral.build,
     "olmo2": olmo2.build,

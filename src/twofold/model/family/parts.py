@@ -146,6 +146,13 @@ class Parts:
             self.norm("k", "attn_k_norm", "k", width=width),
         )
 
+    def width_norms(self) -> Operations:
+        """All heads of q normalised together, and all of k."""
+        return (
+            self.norm("q", "attn_q_norm", "q", width=self.size.q),
+            self.norm("k", "attn_k_norm", "k", width=self.size.kv),
+        )
+
     def attention_out(self, out: str) -> Operations:
         """The product that follows attention."""
         return self.linear("attended", "attn_output", out, self.size.hidden, self.size.q)
@@ -160,12 +167,12 @@ class Parts:
             *self.linear("product", f"ffn_down{suffix}", out, hidden, ffn),
         )
 
-    def pre_norm_out(self, *ffn: WeightOperation, x: str = "ffn in") -> Operations:
-        """What follows attention in a pre-norm Transformer; `ffn` makes "ffn out" of `x`."""
+    def pre_norm_out(self, *ffn: WeightOperation, x: str = "ffn in", norm: str = "ffn_norm") -> Operations:
+        """What follows attention in a pre-norm Transformer; `ffn` makes "ffn out" of `x`, normalised by `norm`."""
         return (
             *self.attention_out("mixed"),
             Add("carry", "mixed", "middle"),
-            self.norm("middle", "ffn_norm", x),
+            self.norm("middle", norm, x),
             *ffn,
             Add("middle", "ffn out", "carry"),
         )

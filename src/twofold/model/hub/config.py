@@ -80,6 +80,8 @@ def _rotary(text: Config) -> Metadata:
         found["rope.dimension_count"] = int(
             _head_dim(text) * _number({"partial_rotary_factor": part}, "partial_rotary_factor")
         )
+    elif isinstance(text.get("rotary_dim"), int):
+        found["rope.dimension_count"] = text["rotary_dim"]
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in _SCALINGS:
         raise ModelError(f"config.json: rotary scaling {kind!r} is not supported; supported: {', '.join(_SCALINGS)}")
@@ -199,6 +201,8 @@ def _experts(text: Config) -> Metadata:
 
 _FAMILY: dict[str, tuple[Callable[[Config], Metadata], ...]] = {
     "gemma3_text": (_gemma3,),
+    "glm4_moe": (_experts,),
+    "minimax_m2": (_experts,),
     "mixtral": (_experts,),
     "qwen3_moe": (_experts,),
     "smollm3": (_smollm3,),

@@ -54,9 +54,10 @@ class HubDirectory:
             self.tensors[name] = _stacked(name, experts)
 
     def _take(self, file: SafetensorsFile, tied: bool) -> None:
+        layers = int(str(self.metadata.get(f"{self._family}.block_count", 0)))
         for name, at in file.tensors.items():
             whole, expert = expert_of(name)
-            known = gguf_name(self._family, whole)
+            known = gguf_name(self._family, whole, layers)
             if known is None or (known == "output.weight" and tied):
                 continue
             if known in self.tensors:
