@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from twofold.engine.caller import Caller
+from twofold.engine.experts import PartedWeights
 from twofold.engine.step import Task
 from twofold.kernels.arithmetic import F32
 from twofold.memory.context import ContextMemory, Run
@@ -25,6 +26,7 @@ class Lane:
 
     def __init__(self, weights: Caller, context: ContextMemory) -> None:
         self.weights, self.rows = weights, weights.rows
+        self.parted = PartedWeights(weights)
         self._context = context
         self.placed = context.placed(weights.rows)
         self.logits: list[F32] = list(weights.rows["logits"])  # by row, after segment `all` (`Ending`)

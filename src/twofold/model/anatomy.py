@@ -6,7 +6,18 @@ import msgspec
 
 from twofold.model.checkpoint import Tensor
 from twofold.model.manifest import Model
-from twofold.model.operations import BY_NAME, CONTEXT_KINDS, KINDS, Kind, Linear, Side, kind_of, weight_of
+from twofold.model.operations import (
+    BY_NAME,
+    CONTEXT_KINDS,
+    KINDS,
+    Experts,
+    Kind,
+    Linear,
+    Route,
+    Side,
+    kind_of,
+    weight_of,
+)
 from twofold.model.segment import Plane, Segment
 
 
@@ -75,21 +86,21 @@ def anatomy(model: Model, tensor: Callable[[str], Tensor]) -> Anatomy:
                 gives=segment.cut.gives,
                 operations=tuple(kind_of(operation).name for operation in segment.operations),
                 weight_bytes=sum(len(used[name].raw) for name in names),
-                parameters=sum(used[name].rows * used[name].width for name in names),
-                multiplications=sum(used[name].rows * used[name].width for name in _linears(segment)),
-                then=CONTEXT_KINDS[type(layer)] if layer else ("sample",),
+                parameters=sum(_size(used[name]) for name in names),
+                multiplications=sum(map(_size, map(tensor, _linears(model, segment)))),
+                then=CONTEXT_KINDS[type(layer)] if layer else ("sample",) if index in manifest.ends else (),
                 context_bytes_per_token=layer.context_bytes if layer else 0,
             )
         )
     steps = len(manifest.layers) + 1  # segments of one pass; the others are ends that it does not take
     totals = Totals(
-        parameters=sum(t.rows * t.width for t in used.values()),
+        parameters=sum(map(_size, used.values())),
         weight_bytes=sum(len(t.raw) for t in used.values()),
         context_bytes_per_token=manifest.context_bytes_per_token(),
         link_bytes_per_token=sum(sum(cut.bytes_per_row()) for cut in manifest.cuts[:steps]),
         multiplications_per_token=sum(row.multiplications for row in rows[:steps]),
         read_bytes_per_token=sum(
-            len(used[name].raw) for segment in model.segments[:steps] for name in _linears(segment)
+            len(used[name].raw) for segment in model.segments[:steps] for name in _linears(model, segment)
         ),
     )
     return Anatomy(
@@ -102,8 +113,23 @@ def _weights(segment: Segment) -> list[str]:
     return list(dict.fromkeys(name for name in map(weight_of, segment.operations) if name))
 
 
-def _linears(segment: Segment) -> list[str]:
-    return [operation.weight for operation in segment.operations if isinstance(operation, Linear)]
+def _size(tensor: Tensor) -> int:
+    return tensor.rows * tensor.width
+
+
+def _linears(model: Model, segment: Segment) -> list[str]:
+    """The matrices that a row meets: of experts those of as many as it goes to."""
+    found: list[str] = []
+    chosen = 0
+    for operation in segment.operations:
+        if isinstance(operation, Linear):
+            found.append(operation.weight)
+        elif isinstance(operation, Route):
+            chosen = operation.k
+        elif isinstance(operation, Experts):
+            for number in range(operation.first, operation.first + chosen):
+                found += _linears(model, model.segments[number])
+    return found
 
 
 def _operations(rows: list[SegmentRow]) -> tuple[OperationRow, ...]:

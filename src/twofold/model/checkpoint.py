@@ -81,6 +81,7 @@ class Checkpoint:
             context_length=facts.integer("context_length", high=1 << 30),
             cuts=tuple(segment.cut for segment in blueprint.segments),
             layers=blueprint.layers,
+            mixtures=blueprint.mixtures,
         )
         self.model = Model(manifest, blueprint.segments)
 
@@ -102,8 +103,10 @@ class Checkpoint:
         whole, first, last = part_of(name)
         info = self._file.tensors[whole]
         rows, width = _matrix_shape(info)
-        tensor = Tensor(rows, width, info.format, self._file.raw(whole), self._file.give_back)
-        return tensor if last is None else tensor.slice(first, last - first)
+        if last is None:
+            return Tensor(rows, width, info.format, self._file.raw(whole), self._file.give_back)
+        part = self._file.raw(whole, (first, last))
+        return Tensor(last - first, width, info.format, part, self._file.give_back)
 
     def _vector(self, name: str) -> tuple[float, ...]:
         """The values of a tensor that is part of the architecture, not of the weights."""

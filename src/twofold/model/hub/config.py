@@ -80,6 +80,8 @@ def _rotary(text: Config) -> Metadata:
         found["rope.dimension_count"] = int(
             _head_dim(text) * _number({"partial_rotary_factor": part}, "partial_rotary_factor")
         )
+    elif isinstance(text.get("rotary_dim"), int):
+        found["rope.dimension_count"] = text["rotary_dim"]
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in _SCALINGS:
         raise ModelError(f"config.json: rotary scaling {kind!r} is not supported; supported: {', '.join(_SCALINGS)}")
@@ -174,8 +176,35 @@ def _smollm3(text: Config) -> Metadata:
     return {"rope.bare_every": every}
 
 
+_EXPERTS = {  # config.json → GGUF, values as they are
+    "num_experts_per_tok": "expert_used_count",
+    "moe_intermediate_size": "expert_feed_forward_length",
+    "norm_topk_prob": "expert_weights_norm",
+    "routed_scaling_factor": "expert_weights_scale",
+    "n_group": "expert_group_count",
+    "topk_group": "expert_group_used_count",
+    "n_shared_experts": "expert_shared_count",
+    "first_k_dense_replace": "leading_dense_block_count",
+}
+
+
+def _experts(text: Config) -> Metadata:
+    """A mixture of experts; ModelError if which layers have one is told in a way we have no word for."""
+    found: Metadata = {name: text[key] for key, name in _EXPERTS.items() if text.get(key) is not None}
+    counts = [
+        text[key] for key in ("num_local_experts", "num_experts", "n_routed_experts") if text.get(key) is not None
+    ]
+    if text.get("decoder_sparse_step", 1) != 1 or text.get("mlp_only_layers"):
+        raise ModelError("config.json: experts in some layers alone (decoder_sparse_step, mlp_only_layers)")
+    return found | ({"expert_count": counts[0]} if counts else {})
+
+
 _FAMILY: dict[str, tuple[Callable[[Config], Metadata], ...]] = {
     "gemma3_text": (_gemma3,),
+    "glm4_moe": (_experts,),
+    "minimax_m2": (_experts,),
+    "mixtral": (_experts,),
+    "qwen3_moe": (_experts,),
     "smollm3": (_smollm3,),
 }
 
