@@ -50,7 +50,7 @@ def changed(path: Path, **metadata: object) -> GgufFile:
         ({"llama__rope__dimension_count": 7}, "must be even"),
         ({"llama__expert_count": 8}, "mixture of experts"),
         ({"llama__context_length": None}, "context_length"),
-        ({"tokenizer__ggml__model": "llama"}, "llama"),
+        ({"tokenizer__ggml__model": "bert"}, "bert"),
         ({"tokenizer__ggml__tokens": None}, "tokenizer.ggml.tokens"),
         ({"llama__feed_forward_length": 128}, "ffn_gate.weight has shape"),
     ],
