@@ -79,6 +79,13 @@ def tokenizer_metadata(files: TokenizerFiles, vocabulary: int) -> dict[str, obje
         described = msgspec.convert(files.tokenizer, _Described)
     except msgspec.ValidationError as error:
         raise ModelError(f"tokenizer.json: only BPE and unigram are supported ({error})") from None
+    try:
+        return _metadata(files, described, vocabulary)
+    except UnicodeEncodeError as error:
+        raise ModelError(f"tokenizer.json: a text is not Unicode ({error.reason}); {REMEDY}") from None
+
+
+def _metadata(files: TokenizerFiles, described: _Described, vocabulary: int) -> dict[str, object]:
     ids = _ids(described, vocabulary)
     special = _special(files, ids)
     found: dict[str, Any] = {f"{name}_token_id": token for name, token in special.items()}
