@@ -291,3 +291,67 @@ def test_damaged_data_from_the_wire_is_refused() -> None:
     plain = msgspec.structs.asdict(TINY["smollm"].data)
     with pytest.raises(ModelError, match="bos id 999"):
         msgspec.msgpack.decode(msgspec.msgpack.encode(plain | {"bos_id": 999}), type=TokenizerData)
+
+
+PIECES = ["▁", "a", "b", "ab", "▁a", "<", "s", ">", "<s", "s>"]
+BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
+
+
+def pieces(model: str, *, prefix: bool) -> Tokenizer:
+    """SentencePiece's kind of vocabulary, with pieces of which a control token could be merged."""
+    tokens = ["<unk>", "<s>", *BYTE_TOKENS, TOOL, *PIECES]
+    values: dict[str, object] = {
+        "model": model,
+        "tokens": Strings.of(tokens),
+        "token_type": [2, 3, *[6] * 256, 4, *[1] * len(PIECES)],
+        "scores": [-float(i) for i in range(len(tokens))],
+        "bos_token_id": 1,
+        "eos_token_id": 1,
+        "unknown_token_id": 0,
+        "add_space_prefix": prefix,
+    }
+    return Tokenizer(TokenizerData.from_metadata({f"tokenizer.ggml.{name}": value for name, value in values.items()}))
+
+
+SPELLED = {(model, prefix): pieces(model, prefix=prefix) for model in ("llama", "t5") for prefix in (False, True)}
+
+
+@pytest.mark.parametrize("kind", SPELLED)
+@given(text=UNICODE | st.lists(st.sampled_from(["<s>", TOOL, "a", " ", "ab", "<0x41>"])).map("".join))
+def test_text_survives_pieces_and_bytes_and_never_becomes_a_control_token(kind: tuple[str, bool], text: str) -> None:
+    tiny = SPELLED[kind]
+    kept = text.replace("▁", " ")
+    ids = tiny.encode(kept, parse_special=False, add_bos=False)
+    assert tiny.special_ids.isdisjoint(ids)
+    if not (kind[1] and (kept.startswith(" ") or TOOL in kept)):  # where a space more is ambiguous
+        assert tiny.decode(ids) == kept
+
+
+def test_the_space_before_a_text_is_put_before_each_stretch_of_it_in_sentencepiece() -> None:
+    tiny = SPELLED["llama", True]
+    assert [tiny.data.tokens[i] for i in tiny.encode(f"a{TOOL}b<s>a")] == ["<s>", "▁a", TOOL, "▁", "b", "<s>", "▁a"]
+
+
+def test_a_reply_keeps_the_space_that_a_whole_text_loses() -> None:
+    tiny = SPELLED["llama", True]
+    ids = tiny.encode("a", add_bos=False)
+    assert (tiny.decode(ids), TextStream(tiny).push(ids[0])) == ("a", " a")
+
+
+ANYTHING = (
+    st.none() | st.booleans() | st.integers(-2, 999) | st.text(max_size=3) | st.lists(st.integers(-2, 300), max_size=4)
+)
+
+
+@given(
+    kind=st.sampled_from([*metadata(), "tokenizer.ggml.scores", "tokenizer.ggml.precompiled_charsmap"]), value=ANYTHING
+)
+@pytest.mark.parametrize("model", ["gpt2", "gemma4", "llama", "t5"])
+def test_any_value_of_metadata_gives_a_tokenizer_or_one_line(model: str, kind: str, value: object) -> None:
+    whole = metadata(model=model, scores=[0.0] * 267) | {kind: value}
+    said = ""
+    try:
+        Tokenizer(TokenizerData.from_metadata(whole)).encode(f"hello w12é{TOOL}")
+    except ModelError as error:
+        said = str(error)
+    assert "\n" not in said

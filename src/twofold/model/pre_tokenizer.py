@@ -20,7 +20,7 @@ import msgspec
 from tokenizers import AddedToken, Encoding
 from tokenizers import Tokenizer as Engine
 
-from twofold.errors import ModelError
+from twofold.errors import ModelError, one_line
 from twofold.model.bpe import REMEDY, Piece
 
 Json = Mapping[str, Any] | None
@@ -238,5 +238,7 @@ def _engine(cut: Cut) -> Engine:
     }  # fmt: skip
     try:
         return Engine.from_str(json.dumps(described))
-    except Exception as error:  # noqa: BLE001 the library raises nothing narrower
-        raise ModelError(f"the tokenizer's pre-tokenizer is not supported: {error}") from None
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # noqa: BLE001 the library raises nothing narrower, and panics over damaged tables
+        raise ModelError(f"the tokenizer's pre-tokenizer is not supported: {one_line(str(error))}") from None

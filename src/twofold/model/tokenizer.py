@@ -90,7 +90,9 @@ class TokenizerData(msgspec.Struct, frozen=True, dict=True):
     def words(self) -> Bpe | Unigram:
         """What makes tokens of words, ready to use."""
         if self.model == UNIGRAM:
-            return Unigram(self.tokens, np.frombuffer(self.scores, "<f4"), self.types, self.unknown_id)
+            scores = np.frombuffer(self.scores, "<f4")
+            bytes_for = _byte_tokens(self)
+            return Unigram(self.tokens, scores, self.types, unknown=self.unknown_id, byte_tokens=bytes_for)
         return Bpe(
             self.tokens,
             None if self.model == SCORES else self.merges,

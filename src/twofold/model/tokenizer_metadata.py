@@ -72,7 +72,7 @@ def _scored_pre(metadata: Mapping[str, object], model: str) -> str:
 
 
 def _required(metadata: Mapping[str, object], key: str, kind: Any) -> Any:
-    if f"tokenizer.{key}" not in metadata:
+    if metadata.get(f"tokenizer.{key}") is None:
         raise ModelError(f"the model's metadata has no tokenizer.{key}; {REMEDY}")
     return _optional(metadata, key, kind)
 

@@ -20,8 +20,12 @@ _NEVER = ""  # the text of a token that text never becomes
 class Unigram:
     """One vocabulary with its scores, ready to use. Safe to share between threads."""
 
-    def __init__(self, tokens: Strings, scores: npt.NDArray[np.float32], types: Ids, unknown: int | None) -> None:
-        """`scores` are logarithms of probabilities; `unknown` stands for characters that no token has.
+    def __init__(
+        self, tokens: Strings, scores: npt.NDArray[np.float32], types: Ids, *,
+        unknown: int | None, byte_tokens: Ids | None,
+    ) -> None:  # fmt: skip
+        """`scores` are logarithms of probabilities. Characters that no token has become `byte_tokens` (i32[256], by
+        byte; -1: none) or else `unknown`.
 
         Raises ModelError if there is no unknown token, and for a token that is there twice.
         """
@@ -32,15 +36,26 @@ class Unigram:
             if token in seen:
                 raise ModelError(f"the tokenizer has the token {token[:60]!r} twice; {REMEDY}")
             seen.add(token)
-        hidden = np.isin(types, (CONTROL, UNKNOWN)).tolist()
+        self._unknown: int = unknown
+        self._byte_tokens: list[int] | None = None if byte_tokens is None else byte_tokens.tolist()
+        hidden = np.isin(types, (CONTROL, UNKNOWN, BYTE)).tolist()
         texts = [_NEVER if never else token for token, never in zip(tokens, hidden, strict=True)]
-        self._model = models.Unigram(
-            list(zip(texts, scores.tolist(), strict=True)), unknown, bool((types == BYTE).any())
-        )
+        self._model = models.Unigram(list(zip(texts, scores.tolist(), strict=True)), unknown)
 
     def encode(self, pieces: Sequence[Piece]) -> list[int]:
         """The token ids of words, in the vocabulary's writing, and of tokens that are decided."""
         ids: list[int] = []
         for piece in pieces:
-            ids += [piece] if isinstance(piece, int) else [token.id for token in self._model.tokenize(piece)]
+            ids += [piece] if isinstance(piece, int) else self._word(piece)
         return ids
+
+    def _word(self, word: str) -> list[int]:
+        ids: list[int] = []
+        for token in self._model.tokenize(word):
+            ids += [token.id] if token.id != self._unknown else self._spelled(token.value)
+        return ids
+
+    def _spelled(self, text: str) -> list[int]:
+        """The tokens of the bytes of a text that no token has, if there are all of them."""
+        spelled = [-1] if self._byte_tokens is None else [self._byte_tokens[byte] for byte in text.encode()]
+        return spelled if min(spelled) >= 0 else [self._unknown]
