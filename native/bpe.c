@@ -1,9 +1,11 @@
-/* Byte pair encoding (Sennrich et al. 2016; over bytes: Radford et al. 2019).
+/* Byte pair encoding (Sennrich et al. 2016; over bytes: Radford et al. 2019; by scores: Kudo & Richardson 2018, SentencePiece).
  *
  *   merge    best first: two tokens that lie side by side, and the token they become
  *   word     text → token; pair: two tokens → merge. Open addressing, a slot holds what it leads to + 1, 0 if it is free
+ *   rank     of a token: -1 if text never becomes it. Without merges any two neighbours whose text is a token become it, least first
  *
- * Tokens are written in GPT-2's letters for bytes, as in the file. The strings stay the caller's; the tables are ours. */
+ * Words come in the vocabulary's own writing (GPT-2's letters for bytes, or characters with U+2581 for spaces) and begin as their
+ * characters. The strings, ranks and byte tokens stay the caller's; the tables are ours. */
 #include <stdlib.h>
 #include <string.h>
 #include "twofold.h"
@@ -14,12 +16,12 @@ struct strings { const uint8_t *text; const int32_t *end; int32_t count; };
 struct merge { int32_t left, right, whole; };
 struct bpe {
   struct strings tokens;
-  int32_t whole_words;
+  const int32_t *rank, *byte_token; /* byte_token: of each byte, or null */
+  int32_t unknown;                  /* the token for what no token stands for, or -1 */
+  int32_t by_rank, whole_words;
   uint32_t word_mask, pair_mask;
   int32_t *word, *pair;
   struct merge *merge;
-  uint8_t letter[256][2], letter_bytes[256];
-  int32_t byte_token[256]; /* -1: none */
 };
 
 static const uint8_t *string_at(const struct strings *s, int32_t i, int32_t *bytes) {
@@ -49,6 +51,11 @@ static int32_t *word_slot(const struct bpe *t, uint32_t hash, const uint8_t *a, 
 static int32_t token_of(const struct bpe *t, const uint8_t *text, int32_t bytes) {
   return *word_slot(t, hash_on(HASH_START, text, bytes), text, bytes, text, 0) - 1;
 }
+/* the token that a text may become, -1 if there is none */
+static int32_t made_of(const struct bpe *t, const uint8_t *text, int32_t bytes) {
+  const int32_t token = token_of(t, text, bytes);
+  return token >= 0 && t->rank[token] >= 0 ? token : -1;
+}
 /* the slot of a pair, or the free one where it would be */
 static int32_t *pair_slot(const struct bpe *t, int32_t left, int32_t right) {
   for (uint32_t i = spread((uint32_t)left * 0x9E3779B1u ^ (uint32_t)right);; i++) {
@@ -56,19 +63,6 @@ static int32_t *pair_slot(const struct bpe *t, int32_t left, int32_t right) {
     if (!*slot) return slot;
     const struct merge *merge = t->merge + *slot - 1;
     if (merge->left == left && merge->right == right) return slot;
-  }
-}
-
-/* GPT-2's writing of bytes as printable letters: those that print stand for themselves, the rest for U+0100 on */
-static void write_letters(struct bpe *t) {
-  int hidden = 0x100;
-  for (int byte = 0; byte < 256; byte++) {
-    const int shown = (byte >= 0x21 && byte < 0x7F) || (byte >= 0xA1 && byte < 0xAD) || byte >= 0xAE;
-    const int letter = shown ? byte : hidden++;
-    t->letter_bytes[byte] = letter < 0x80 ? 1 : 2;
-    t->letter[byte][0] = (uint8_t)(letter < 0x80 ? letter : 0xC0 | letter >> 6);
-    t->letter[byte][1] = (uint8_t)(0x80 | (letter & 63));
-    t->byte_token[byte] = token_of(t, t->letter[byte], t->letter_bytes[byte]);
   }
 }
 
@@ -116,15 +110,18 @@ EXPORT void tf_bpe_free(struct bpe *t) {
   free(t->merge);
   free(t);
 }
-/* A tokenizer of the `tokens` strings that end at `token_end` in `text`, and of the merges; both stay the caller's and are
- * there until tf_bpe_free. 0 if it cannot be made: then problem[0] says why (enum problem), problem[1] which token or merge. */
-EXPORT struct bpe *tf_bpe_new(const uint8_t *text, const int32_t *token_end, int32_t tokens, const uint8_t *merge_text,
-                              const int32_t *merge_end, int32_t merges, int32_t whole_words, int32_t *problem) {
+/* A tokenizer of the `tokens` strings that end at `token_end` in `text`, of their ranks, and of the merges (merge_text 0: it goes
+ * by rank); all stay the caller's and are there until tf_bpe_free. 0 if it cannot be made: then problem[0] says why (enum
+ * problem), problem[1] which token or merge. */
+EXPORT struct bpe *tf_bpe_new(const uint8_t *text, const int32_t *token_end, int32_t tokens, const int32_t *rank,
+                              const uint8_t *merge_text, const int32_t *merge_end, int32_t merges, const int32_t *byte_token,
+                              int32_t unknown, int32_t whole_words, int32_t *problem) {
   const struct strings all = {merge_text, merge_end, merges};
   struct bpe *t = calloc(1, sizeof *t);
   problem[0] = OUT_OF_MEMORY;
   if (!t) return 0;
-  *t = (struct bpe){.tokens = {text, token_end, tokens}, .whole_words = whole_words, .word_mask = mask_for(tokens), .pair_mask = mask_for(merges)};
+  *t = (struct bpe){.tokens = {text, token_end, tokens}, .rank = rank, .byte_token = byte_token, .unknown = unknown, .by_rank = !merge_text,
+                    .whole_words = whole_words, .word_mask = mask_for(tokens), .pair_mask = mask_for(merges)};
   t->word = calloc(t->word_mask + (size_t)1, sizeof *t->word);
   t->pair = calloc(t->pair_mask + (size_t)1, sizeof *t->pair);
   t->merge = malloc(((size_t)merges + 1) * sizeof *t->merge);
@@ -133,12 +130,13 @@ EXPORT struct bpe *tf_bpe_new(const uint8_t *text, const int32_t *token_end, int
     if (!problem[0]) problem[0] = add_pairs(t, &all, problem + 1);
   }
   if (problem[0]) { tf_bpe_free(t); return 0; }
-  write_letters(t);
   return t;
 }
 
-/* One word under way. A heap entry is merge << 32 | place of its left token; it counts only if that is still the merge there. */
-struct work { int32_t *token, *next, *before; uint64_t *heap; int64_t heaped; };
+/* One word under way: at each place a token, or -1 for a character without one, and where in the word its text starts. A place that
+ * was merged into the one before it is GONE. A heap entry is rank << 32 | place; it counts only if that is still the rank there. */
+enum { LAST = -1, GONE = -2 };
+struct work { const uint8_t *text; int32_t bytes, *token, *start, *next, *before; uint64_t *heap; int64_t heaped; };
 
 static void push(struct work *w, uint64_t entry) {
   int64_t i = w->heaped++;
@@ -156,80 +154,110 @@ static uint64_t pop(struct work *w) {
   w->heap[i] = last;
   return least;
 }
-/* the merge of the token at `place` and the next one; -1 if there is none */
-static int32_t merge_at(const struct bpe *t, const struct work *w, int32_t place) {
-  if (place < 0 || w->token[place] < 0 || w->next[place] < 0) return -1;
-  return *pair_slot(t, w->token[place], w->token[w->next[place]]) - 1;
+/* bytes of the text at `place`, and of the places after it that are merged into it */
+static int32_t span(const struct work *w, int32_t place) {
+  return (w->next[place] < 0 ? w->bytes : w->start[w->next[place]]) - w->start[place];
+}
+/* the token that `place` and the next one become and its rank, -1 if there is none */
+static int32_t merged(const struct bpe *t, const struct work *w, int32_t place, int32_t *whole) {
+  if (place < 0 || w->next[place] < 0) return -1;
+  const int32_t next = w->next[place];
+  if (t->by_rank) {
+    *whole = made_of(t, w->text + w->start[place], span(w, place) + span(w, next));
+    return *whole < 0 ? -1 : t->rank[*whole];
+  }
+  if (w->token[place] < 0 || w->token[next] < 0) return -1;
+  const int32_t rank = *pair_slot(t, w->token[place], w->token[next]) - 1;
+  if (rank >= 0) *whole = t->merge[rank].whole;
+  return rank;
 }
 static void consider(const struct bpe *t, struct work *w, int32_t place) {
-  const int32_t rank = merge_at(t, w, place);
+  int32_t whole;
+  const int32_t rank = merged(t, w, place, &whole);
   if (rank >= 0) push(w, (uint64_t)rank << 32 | (uint32_t)place);
 }
 
-/* Tokens of one word to `out`; how many. */
-static int64_t encode_word(const struct bpe *t, struct work *w, const uint8_t *text, int32_t bytes, int32_t *out) {
+/* bytes of the character that begins with `lead` in UTF-8 */
+static int32_t character(uint8_t lead) { return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4; }
+/* The word as its characters. Where nothing stands for one that is no token, it is left out, and its neighbours are neighbours. */
+static int32_t lay_out(const struct bpe *t, struct work *w) {
   int32_t n = 0;
-  for (int32_t i = 0; i < bytes; i++) { /* a byte without a token is left out */
-    if (t->byte_token[text[i]] < 0) continue;
-    w->token[n] = t->byte_token[text[i]];
+  for (int32_t i = 0, bytes; i < w->bytes; i += bytes) {
+    bytes = character(w->text[i]);
+    if (bytes > w->bytes - i) bytes = w->bytes - i;
+    w->token[n] = made_of(t, w->text + i, bytes);
+    if (w->token[n] < 0 && !t->byte_token && t->unknown < 0) continue;
+    w->start[n] = i;
     w->before[n] = n - 1;
     w->next[n] = n + 1;
     n++;
   }
+  if (n) w->next[n - 1] = LAST;
+  return n;
+}
+/* Tokens of a character that is none itself: its bytes, or the unknown token, once for many in a row. How many there are now. */
+static int64_t spell(const struct bpe *t, const uint8_t *text, int32_t bytes, int32_t *out, int64_t used) {
+  int32_t known = 0;
+  while (t->byte_token && known < bytes && t->byte_token[text[known]] >= 0) known++;
+  if (known == bytes)
+    for (int32_t i = 0; i < bytes; i++) out[used++] = t->byte_token[text[i]];
+  else if (t->unknown >= 0 && !(used && out[used - 1] == t->unknown))
+    out[used++] = t->unknown;
+  return used;
+}
+/* Tokens of one word to `out`; how many. */
+static int64_t encode_word(const struct bpe *t, struct work *w, int32_t *out) {
+  const int32_t n = lay_out(t, w);
   if (!n) return 0;
-  w->next[n - 1] = -1;
   for (int32_t i = 0; i + 1 < n; i++) consider(t, w, i);
   while (w->heaped) {
     const uint64_t entry = pop(w);
     const int32_t place = (int32_t)(uint32_t)entry;
-    const int32_t rank = merge_at(t, w, place);
+    int32_t whole;
+    const int32_t rank = merged(t, w, place, &whole);
     if (rank < 0 || (uint64_t)rank != entry >> 32) continue;
     const int32_t gone = w->next[place];
-    w->token[place] = t->merge[rank].whole;
-    w->token[gone] = -1;
+    w->token[place] = whole;
     w->next[place] = w->next[gone];
     if (w->next[gone] >= 0) w->before[w->next[gone]] = place;
+    w->next[gone] = GONE;
     consider(t, w, w->before[place]);
     consider(t, w, place);
   }
   int64_t used = 0;
-  for (int32_t i = 0; i >= 0; i = w->next[i]) out[used++] = w->token[i];
+  for (int32_t i = 0; i >= 0; i = w->next[i]) {
+    if (w->token[i] >= 0) out[used++] = w->token[i];
+    else used = spell(t, w->text + w->start[i], span(w, i), out, used);
+  }
   return used;
 }
-/* The token that is the whole word, if whole words count and there is one; else -1. `letters` has room for 2 · bytes. */
-static int32_t whole_word(const struct bpe *t, const uint8_t *text, int32_t bytes, uint8_t *letters) {
-  int32_t used = 0;
-  if (!t->whole_words) return -1;
-  for (int32_t i = 0; i < bytes; i++) {
-    memcpy(letters + used, t->letter[text[i]], t->letter_bytes[text[i]]);
-    used += t->letter_bytes[text[i]];
-  }
-  return token_of(t, letters, used);
-}
 
-static int64_t encode_words(const struct bpe *t, struct work *w, uint8_t *letters, const uint8_t *text, const int32_t *end,
-                            const int32_t *token, int64_t words, int32_t *out) {
+static int64_t encode_words(const struct bpe *t, struct work *w, const uint8_t *text, const int32_t *end, const int32_t *token,
+                            int64_t words, int32_t *out) {
   int64_t used = 0;
   for (int64_t i = 0, start = 0; i < words; start = end[i++]) {
-    const int32_t bytes = end[i] - (int32_t)start, known = token[i] >= 0 ? token[i] : whole_word(t, text + start, bytes, letters);
+    w->text = text + start;
+    w->bytes = end[i] - (int32_t)start;
+    const int32_t known = token[i] >= 0 ? token[i] : t->whole_words ? made_of(t, w->text, w->bytes) : -1;
     if (known >= 0) out[used++] = known;
-    else used += encode_word(t, w, text + start, bytes, out + used);
+    else used += encode_word(t, w, out + used);
   }
   return used;
 }
 /* Token ids of a text that is cut into `words`, one after another, ends in `end`; a word with token[i] >= 0 is that token.
- * `out` has room for an id a byte. Returns how many, or -1 if there was no memory. */
+ * `out` has room for an id a byte and an id a word. Returns how many, or -1 if there was no memory. */
 EXPORT int64_t tf_bpe_encode(const struct bpe *t, const uint8_t *text, const int32_t *end, const int32_t *token, int64_t words, int32_t *out) {
   size_t longest = 1;
   for (int64_t i = 0, start = 0; i < words; start = end[i++])
     if ((size_t)(end[i] - start) > longest) longest = (size_t)(end[i] - start);
-  char *memory = malloc(longest * (3 * sizeof(uint64_t) + 3 * sizeof(int32_t) + 2)); /* a merge takes one entry and pushes two */
+  char *memory = malloc(longest * (3 * sizeof(uint64_t) + 4 * sizeof(int32_t))); /* a merge takes one entry and pushes two */
   if (!memory) return -1;
   struct work w = {.heap = (uint64_t *)memory, .heaped = 0};
   w.token = (int32_t *)(w.heap + 3 * longest);
-  w.next = w.token + longest;
+  w.start = w.token + longest;
+  w.next = w.start + longest;
   w.before = w.next + longest;
-  const int64_t used = encode_words(t, &w, (uint8_t *)(w.before + longest), text, end, token, words, out);
+  const int64_t used = encode_words(t, &w, text, end, token, words, out);
   free(memory);
   return used;
 }

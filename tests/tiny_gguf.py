@@ -13,6 +13,8 @@ import numpy as np
 from random_blocks import stored
 
 from twofold.model.format import F32, Q4_1, Q8_0, Format
+from twofold.model.pre_tokenizer import PREFIXED
+from twofold.model.tokenizer import TokenizerData
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MERGES = (
@@ -61,6 +63,7 @@ class TinyLlama:
     seed: int = 0
     matrices: Format = Q4_1
     formats: Mapping[str, Format] = field(default_factory=dict)
+    tokenizer: TokenizerData | None = None  # another than the one of this file
 
     @property
     def head_dim(self) -> int:
@@ -70,7 +73,7 @@ class TinyLlama:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's name and shape, row-major: (outputs, inputs)."""
         hidden, kv = self.hidden, self.kv_heads * self.head_dim
-        vocabulary = len(tokens())
+        vocabulary = len(self.tokenizer.tokens if self.tokenizer else tokens())
         shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (vocabulary, hidden)}
         for layer in range(self.layers):
             parts: dict[str, tuple[int, ...]] = {
@@ -121,7 +124,10 @@ def write_tiny_llama(path: Path, model: TinyLlama | None = None) -> Path:
     random = np.random.default_rng(model.seed)
     writer = gguf.GGUFWriter(path, "llama")
     _add_metadata(writer, model)
-    _add_tokenizer(writer)
+    if model.tokenizer:
+        _add_given_tokenizer(writer, model.tokenizer)
+    else:
+        _add_tokenizer(writer)
     for name, shape in model.shapes().items():
         values = random.standard_normal(shape, dtype=np.float32)
         values = 1 + values / 10 if len(shape) == 1 else values / np.float32(shape[-1] ** 0.5)
@@ -150,7 +156,7 @@ def _add_metadata(writer: gguf.GGUFWriter, model: TinyLlama) -> None:
     writer.add_rope_freq_base(model.rope_base)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_file_type(3)
-    writer.add_vocab_size(len(tokens()))
+    writer.add_vocab_size(model.shapes()["token_embd.weight"][0])
     writer.add_rope_dimension_count(model.head_dim)
     writer.add_quantization_version(2)
     if model.experts:
@@ -173,3 +179,20 @@ def _add_tokenizer(writer: gguf.GGUFWriter) -> None:
     writer.add_unk_token_id(0)
     writer.add_pad_token_id(2)
     writer.add_chat_template(CHAT_TEMPLATE)
+
+
+def _add_given_tokenizer(writer: gguf.GGUFWriter, data: TokenizerData) -> None:
+    writer.add_tokenizer_model(data.model)
+    writer.add_tokenizer_pre("default" if data.scores else data.pre)
+    writer.add_token_list(list(data.tokens))
+    writer.add_token_types(list(data.token_types))
+    if data.scores:
+        writer.add_token_scores(np.frombuffer(data.scores, "<f4").tolist())
+        writer.add_add_space_prefix(data.pre == PREFIXED)
+    else:
+        writer.add_token_merges(list(data.merges))
+    writer.add_add_bos_token(data.add_bos)
+    named = {"bos": data.bos_id, "eos": data.eos_id, "unk": data.unknown_id}
+    for name, token in named.items():
+        if token is not None:
+            getattr(writer, f"add_{name}_token_id")(token)

@@ -5,13 +5,20 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from tiny_gguf import TinyLlama, write_tiny_llama
+from tiny_gguf import TinyLlama, tokens, write_tiny_llama
 
 from twofold.errors import ModelError
 from twofold.model.anatomy import anatomy
 from twofold.model.checkpoint import Checkpoint, file_digest
 from twofold.model.gguf import GgufFile
 from twofold.model.operations import Side
+from twofold.model.strings import Strings
+
+ONE_MORE_TOKENS = [*tokens(), "one more"]
+ONE_MORE: dict[str, object] = {
+    "tokenizer__ggml__tokens": Strings.of(ONE_MORE_TOKENS),
+    "tokenizer__ggml__token_type": [1] * len(ONE_MORE_TOKENS),
+}
 
 
 def changed(path: Path, **metadata: object) -> GgufFile:
@@ -50,8 +57,12 @@ def changed(path: Path, **metadata: object) -> GgufFile:
         ({"llama__rope__dimension_count": 7}, "must be even"),
         ({"llama__expert_count": 8}, "expert_used_count is None"),
         ({"llama__context_length": None}, "context_length"),
-        ({"tokenizer__ggml__model": "llama"}, "llama"),
+        ({"tokenizer__ggml__model": "bert"}, "bert"),
         ({"tokenizer__ggml__tokens": None}, "tokenizer.ggml.tokens"),
+        (
+            ONE_MORE,
+            f"tokenizer has {len(ONE_MORE_TOKENS)} tokens, the embedding token_embd.weight {len(tokens())} rows",
+        ),
         ({"llama__feed_forward_length": 128}, "ffn_gate.weight has shape"),
     ],
 )

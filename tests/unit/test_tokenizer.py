@@ -1,5 +1,6 @@
 """The tokenizer on a vocabulary small enough to know by heart."""
 
+import unicodedata
 from typing import Any
 
 import msgspec
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twofold.errors import ModelError, RequestError
+from twofold.model.pre_tokenizer import PRE_TOKENIZERS
 from twofold.model.strings import Strings
-from twofold.model.tokenizer import PRE_TOKENIZERS, TextStream, Tokenizer, TokenizerData
+from twofold.model.tokenizer import TextStream, Tokenizer, TokenizerData
 
 END, START, TOOL, PAD = "<|end|>", "<|start|>", "<tool>", "<unused0>"
 
@@ -49,7 +51,8 @@ def tokenizer(**changes: Any) -> Tokenizer:
     return Tokenizer(TokenizerData.from_metadata(metadata(**changes)))
 
 
-TINY = {pre: tokenizer(pre=pre) for pre in PRE_TOKENIZERS}
+CUTS_BYTES = [pre for pre, cut in PRE_TOKENIZERS.items() if "ByteLevel" in str(cut.pre_tokenizer)]
+TINY = {pre: tokenizer(pre=pre) for pre in CUTS_BYTES}
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]))
 TRICKY = st.lists(
     st.sampled_from([END, START, TOOL, PAD, "hello", " w", "12", "é", "\0", " ", "\r\n", "<|", "漢", "👍🏽"])
@@ -61,8 +64,9 @@ IDS = st.lists(st.integers(0, 266))
 @given(text=UNICODE | TRICKY)
 def test_text_survives_encoding_and_decoding(pre: str, text: str) -> None:
     tiny = TINY[pre]
-    assert tiny.decode(tiny.encode(text, parse_special=False)) == text
-    assert tiny.decode(tiny.encode(text), skip_special=False) == text
+    kept = unicodedata.normalize("NFC", text) if PRE_TOKENIZERS[pre].normalizer else text
+    assert tiny.decode(tiny.encode(text, parse_special=False)) == kept
+    assert tiny.decode(tiny.encode(text), skip_special=False) == kept
 
 
 @given(ids=IDS, skip_special=st.booleans())
@@ -182,7 +186,12 @@ def test_asking_for_a_beginning_that_the_model_has_not_is_refused() -> None:
 def test_end_ids_are_all_ends_that_the_file_names() -> None:
     assert TINY["smollm"].end_ids == {263}
     assert tokenizer(eot_token_id=264, eom_token_id=265).end_ids == {263, 264, 265}
-    assert tokenizer(eos_token_id=None).end_ids == frozenset()
+    assert tokenizer(eos_token_ids=[265, 266]).end_ids == {263, 265, 266}
+
+
+def test_a_control_token_that_is_known_to_end_a_turn_is_an_end_that_no_file_need_name() -> None:
+    assert tokenizer(eos_token_id=None).end_ids == {TOKENS.index(END)}
+    assert tokenizer(eos_token_id=None, token_type=[1] * 267).end_ids == frozenset()
 
 
 @given(before=UNICODE, surrogate=st.characters(categories=["Cs"]), after=UNICODE)
@@ -207,8 +216,26 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "no tokens": ({"tokens": None}, "has no tokenizer.ggml.tokens"),
     "no types": ({"token_type": None}, "has no tokenizer.ggml.token_type"),
     "no merges": ({"merges": None}, "has no tokenizer.ggml.merges"),
-    "model of another kind": ({"model": "llama"}, "'llama' is not supported; supported: 'gpt2'"),
-    "unknown pre": ({"pre": "zzz"}, "'zzz' is not supported; supported: 'gpt-2', 'llama-bpe', 'smollm'"),
+    "model of another kind": ({"model": "bert"}, "'bert' is not supported; supported: 'gpt2', 'gemma4', 'llama', 't5'"),
+    "unknown pre": ({"pre": "zzz"}, "'zzz' is not supported; supported: 'chatglm-bpe', 'dbrx', 'deepseek-r1-qwen'"),
+    "pre of damaged JSON": ({"pre": '{"normalizer"'}, "the tokenizer's pre-tokenizer is damaged"),
+    "pre of another thing": (
+        {"pre": '{"pre_tokenizer": {"type": "Zzz"}}'},
+        "the tokenizer's pre-tokenizer is not supported",
+    ),
+    "pre without a pattern": ({"pre": '{"pre_tokenizer": {"type": "Split"}}'}, "pre-tokenizer is not supported"),
+    "no scores": ({"model": "llama"}, "has no tokenizer.ggml.scores"),
+    "too few scores": ({"model": "llama", "scores": [0.0]}, "267 tokens to be scored, 1 scores"),
+    "a score that is no number": ({"model": "t5", "scores": [float("nan")] * 267}, "not a finite number"),
+    "unigram without unknown": (
+        {"model": "t5", "scores": [0.0] * 267, "unknown_token_id": None},
+        "unigram and names no unknown id",
+    ),
+    "a byte written otherwise": (
+        {"model": "gemma4", "token_type": [6] + [1] * 266},
+        "token 0 is to be a byte and is written 'Ā'",
+    ),
+    "white space outside": ({"takes_right_token_ids": [267]}, "white space 0 id 267 is outside"),
     "model is a number": ({"model": 2}, "tokenizer.ggml.model has the wrong type"),
     "tokens are numbers": ({"tokens": [1, 2, 3]}, "tokenizer.ggml.tokens has the wrong type"),
     "tokens are one text": ({"tokens": "abc"}, "tokenizer.ggml.tokens has the wrong type"),
@@ -264,3 +291,67 @@ def test_damaged_data_from_the_wire_is_refused() -> None:
     plain = msgspec.structs.asdict(TINY["smollm"].data)
     with pytest.raises(ModelError, match="bos id 999"):
         msgspec.msgpack.decode(msgspec.msgpack.encode(plain | {"bos_id": 999}), type=TokenizerData)
+
+
+PIECES = ["▁", "a", "b", "ab", "▁a", "<", "s", ">", "<s", "s>"]
+BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
+
+
+def pieces(model: str, *, prefix: bool) -> Tokenizer:
+    """SentencePiece's kind of vocabulary, with pieces of which a control token could be merged."""
+    tokens = ["<unk>", "<s>", *BYTE_TOKENS, TOOL, *PIECES]
+    values: dict[str, object] = {
+        "model": model,
+        "tokens": Strings.of(tokens),
+        "token_type": [2, 3, *[6] * 256, 4, *[1] * len(PIECES)],
+        "scores": [-float(i) for i in range(len(tokens))],
+        "bos_token_id": 1,
+        "eos_token_id": 1,
+        "unknown_token_id": 0,
+        "add_space_prefix": prefix,
+    }
+    return Tokenizer(TokenizerData.from_metadata({f"tokenizer.ggml.{name}": value for name, value in values.items()}))
+
+
+SPELLED = {(model, prefix): pieces(model, prefix=prefix) for model in ("llama", "t5") for prefix in (False, True)}
+
+
+@pytest.mark.parametrize("kind", SPELLED)
+@given(text=UNICODE | st.lists(st.sampled_from(["<s>", TOOL, "a", " ", "ab", "<0x41>"])).map("".join))
+def test_text_survives_pieces_and_bytes_and_never_becomes_a_control_token(kind: tuple[str, bool], text: str) -> None:
+    tiny = SPELLED[kind]
+    kept = text.replace("▁", " ")
+    ids = tiny.encode(kept, parse_special=False, add_bos=False)
+    assert tiny.special_ids.isdisjoint(ids)
+    if not (kind[1] and (kept.startswith(" ") or TOOL in kept)):  # where a space more is ambiguous
+        assert tiny.decode(ids) == kept
+
+
+def test_the_space_before_a_text_is_put_before_each_stretch_of_it_in_sentencepiece() -> None:
+    tiny = SPELLED["llama", True]
+    assert [tiny.data.tokens[i] for i in tiny.encode(f"a{TOOL}b<s>a")] == ["<s>", "▁a", TOOL, "▁", "b", "<s>", "▁a"]
+
+
+def test_a_reply_keeps_the_space_that_a_whole_text_loses() -> None:
+    tiny = SPELLED["llama", True]
+    ids = tiny.encode("a", add_bos=False)
+    assert (tiny.decode(ids), TextStream(tiny).push(ids[0])) == ("a", " a")
+
+
+ANYTHING = (
+    st.none() | st.booleans() | st.integers(-2, 999) | st.text(max_size=3) | st.lists(st.integers(-2, 300), max_size=4)
+)
+
+
+@given(
+    kind=st.sampled_from([*metadata(), "tokenizer.ggml.scores", "tokenizer.ggml.precompiled_charsmap"]), value=ANYTHING
+)
+@pytest.mark.parametrize("model", ["gpt2", "gemma4", "llama", "t5"])
+def test_any_value_of_metadata_gives_a_tokenizer_or_one_line(model: str, kind: str, value: object) -> None:
+    whole = metadata(model=model, scores=[0.0] * 267) | {kind: value}
+    said = ""
+    try:
+        Tokenizer(TokenizerData.from_metadata(whole)).encode(f"hello w12é{TOOL}")
+    except ModelError as error:
+        said = str(error)
+    assert "\n" not in said

@@ -67,6 +67,7 @@ class Checkpoint:
             raise ModelError(f"{file.path}: metadata general.architecture is missing, so the family is unknown")
         facts = Facts(architecture, file.metadata, frozenset(file.tensors), self._vector)
         self.tokenizer = TokenizerData.from_metadata(file.metadata)
+        _check_vocabulary(file, len(self.tokenizer.tokens))
         blueprint = family.build(facts)
         _check_shapes(file, blueprint)
         for index, segment in enumerate(blueprint.segments):
@@ -155,6 +156,15 @@ def part_of(name: str) -> tuple[str, int, int | None]:
 
 def _matrix_shape(info: Stored) -> tuple[int, int]:
     return (1, info.shape[0]) if len(info.shape) == 1 else (math.prod(info.shape[:-1]), info.shape[-1])
+
+
+def _check_vocabulary(file: Source, tokens: int) -> None:
+    rows = file.tensors["token_embd.weight"].shape[0] if "token_embd.weight" in file.tensors else tokens
+    if rows != tokens:
+        raise ModelError(
+            f"{file.path}: the tokenizer has {tokens} tokens, the embedding token_embd.weight {rows} rows; "
+            "use the tokenizer that belongs to these weights"
+        )
 
 
 def _check_shapes(file: Source, blueprint: Blueprint) -> None:

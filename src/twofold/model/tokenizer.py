@@ -1,63 +1,43 @@
-"""Text to token ids and back: byte-level BPE, built from what a GGUF file says about its tokenizer.
+"""Text to token ids and back: byte-level BPE, SentencePiece BPE and unigram, from what a checkpoint says.
 
-    text ──split at special tokens──split by `pre`──bytes as letters──BPE merges──> ids
+    text ──Splitter──> words and decided tokens ──Bpe or Unigram──> ids
     ids ──token_bytes──join──UTF-8 (damaged sequences become U+FFFD)──> text
 
-`TokenizerData` is the whole description and is plain data: it travels to a context processor that has no
-model file. `Tokenizer` runs it: the `tokenizers` library cuts text at special tokens and into words, `Bpe` merges.
-How text is cut into words is the file's `tokenizer.ggml.pre`; the cuts we know, and their sources, are in
-`PRE_TOKENIZERS`.
+`TokenizerData` is the whole description and is plain data, with GGUF's names: it travels to a context processor that
+has no model file. `Tokenizer` runs it. The kinds (`KINDS`) differ in how a vocabulary writes text and in what merges:
 
-Sources: GGUF specification, section "Tokenizer"; Radford et al. 2019 (GPT-2), byte-level BPE.
+    gpt2     GPT-2's letters for bytes      listed merges
+    gemma4   characters, U+2581 for spaces  listed merges         characters without a token become bytes
+    llama    characters, U+2581 for spaces  the tokens' scores    characters without a token become bytes
+    t5       characters, U+2581 for spaces  unigram: the likeliest of all divisions, by the tokens' scores
+
+Sources: GGUF specification, section "Tokenizer"; Radford et al. 2019 (GPT-2), byte-level BPE; Kudo & Richardson 2018
+(SentencePiece).
 """
 
 import codecs
 import functools
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
-from tokenizers import AddedToken, Regex, models, pre_tokenizers
-from tokenizers import Tokenizer as Engine
 
 from twofold.errors import ModelError, RequestError
-from twofold.model.bpe import REMEDY, Bpe
-from twofold.model.strings import CONTINUED, CONTINUES, Ends, Strings
+from twofold.model.bpe import REMEDY, Bpe, Ids
+from twofold.model.pre_tokenizer import Added, Splitter, begins_with_space, cut_of
+from twofold.model.strings import Strings
+from twofold.model.tokenizer_metadata import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, described
+from twofold.model.unigram import Unigram
 from twofold.units import GIB
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
-_TYPES = frozenset((NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED))
 _SPECIAL = frozenset((UNKNOWN, CONTROL))
+LETTERS, MERGES, SCORES, UNIGRAM = "gpt2", "gemma4", "llama", "t5"
+KINDS = (LETTERS, MERGES, SCORES, UNIGRAM)
 # Control tokens that tell parts of an answer apart, so that they are shown in it (`tool_calls`, `reasoning`).
 _SHOWN = frozenset(("<tool_call>", "</tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "<think>", "</think>"))
-
-
-class PreTokenizer(msgspec.Struct, frozen=True):
-    """How one kind of model cuts text into words before BPE."""
-
-    steps: tuple[pre_tokenizers.PreTokenizer, ...]
-    whole_words: bool = False  # a word that is a token is taken as it is, without merging
-    add_bos: bool = False  # where the file does not say
-
-
-_BYTES_AS_LETTERS = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-_GPT2_WORDS = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-_LLAMA3_WORDS = Regex(
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-# Sources: the published tokenizer.json of openai-community/gpt2, HuggingFaceTB/SmolLM2-135M-Instruct and
-# meta-llama/Meta-Llama-3-8B. The fidelity tests hold each equal to llama.cpp.
-PRE_TOKENIZERS: dict[str, PreTokenizer] = {
-    "gpt-2": PreTokenizer((_GPT2_WORDS,)),
-    "smollm": PreTokenizer((pre_tokenizers.Digits(individual_digits=True), _GPT2_WORDS)),
-    "llama-bpe": PreTokenizer(
-        (pre_tokenizers.Split(_LLAMA3_WORDS, "isolated"), _BYTES_AS_LETTERS), whole_words=True, add_bos=True
-    ),
-}
+# Control tokens that end a turn, for files that name only the end of a text.
+_TURN_ENDS = frozenset(("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|return|>"))
 
 
 def _letter_bytes() -> dict[str, int]:
@@ -68,13 +48,17 @@ def _letter_bytes() -> dict[str, int]:
 
 
 _LETTER_BYTES = _letter_bytes()
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class TokenizerData(msgspec.Struct, frozen=True, dict=True):
     """A tokenizer as data; an instance that exists is valid, from a file or from a peer.
 
-    `token_types` holds GGUF's 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, a byte a token;
-    `merges` holds "left right", best first. Raises ModelError (see `_check`) when it cannot be used.
+    `model` is one of KINDS, `pre` what `pre_tokenizer.cut_of` reads. `token_types` holds GGUF's 1 normal, 2 unknown,
+    3 control, 4 user defined, 5 unused, 6 byte, a byte a token; `merges` holds "left right", best first; `scores` a
+    little-endian float32 a token. Of the tokens found in text as they are, those in `takes_left_ids` and
+    `takes_right_ids` take the white space before and after them with them. Raises ModelError (see `_check`) when it
+    cannot be used.
     """
 
     model: str
@@ -90,126 +74,110 @@ class TokenizerData(msgspec.Struct, frozen=True, dict=True):
     add_bos: bool = False
     add_eos: bool = False
     chat_template: str | None = None
+    scores: bytes = b""
+    takes_left_ids: list[int] = []
+    takes_right_ids: list[int] = []
 
     def __post_init__(self) -> None:
         _check(self)
 
     @functools.cached_property
-    def bpe(self) -> Bpe:
-        """The merges, ready to use."""
-        return Bpe(self.tokens, self.merges, whole_words=PRE_TOKENIZERS[self.pre].whole_words)
+    def types(self) -> Ids:
+        """The type of each token."""
+        return np.frombuffer(self.token_types, np.uint8).astype(np.int32)
+
+    @functools.cached_property
+    def words(self) -> Bpe | Unigram:
+        """What makes tokens of words, ready to use."""
+        if self.model == UNIGRAM:
+            scores = np.frombuffer(self.scores, "<f4")
+            bytes_for = _byte_tokens(self)
+            return Unigram(self.tokens, scores, self.types, unknown=self.unknown_id, byte_tokens=bytes_for)
+        return Bpe(
+            self.tokens,
+            None if self.model == SCORES else self.merges,
+            _ranks(self),
+            byte_tokens=_byte_tokens(self),
+            unknown=None if self.model == LETTERS else self.unknown_id,
+            whole_words=cut_of(self.pre).whole_words,
+        )
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, object]) -> "TokenizerData":
-        """The tokenizer of a GGUF file with this metadata.
+        """The tokenizer that a checkpoint's metadata describes, by GGUF's keys.
 
         Raises ModelError, one line, for a missing key, a value of another type, or a tokenizer that is
         damaged or not supported.
         """
-        _check_kind(_required(metadata, "ggml.model", str), _required(metadata, "ggml.pre", str))
-        pre = _required(metadata, "ggml.pre", str)
-        turn_ends = (_optional(metadata, f"ggml.{name}_token_id", int) for name in ("eot", "eom"))
-        add_bos = _optional(metadata, "ggml.add_bos_token", bool)
-        return cls(
-            model=_required(metadata, "ggml.model", str),
-            pre=pre,
-            tokens=_required(metadata, "ggml.tokens", Strings),
-            token_types=_types(_required(metadata, "ggml.token_type", list[int])),
-            merges=_required(metadata, "ggml.merges", Strings),
-            bos_id=_optional(metadata, "ggml.bos_token_id", int),
-            eos_id=_optional(metadata, "ggml.eos_token_id", int),
-            unknown_id=_optional(metadata, "ggml.unknown_token_id", int),
-            padding_id=_optional(metadata, "ggml.padding_token_id", int),
-            end_of_turn_ids=[token_id for token_id in turn_ends if token_id is not None],
-            add_bos=PRE_TOKENIZERS[pre].add_bos if add_bos is None else add_bos,
-            add_eos=bool(_optional(metadata, "ggml.add_eos_token", bool)),
-            chat_template=_optional(metadata, "chat_template", str),
-        )
+        return cls(**described(metadata))
 
 
-def _required(metadata: Mapping[str, object], key: str, kind: Any) -> Any:
-    if f"tokenizer.{key}" not in metadata:
-        raise ModelError(f"the model's metadata has no tokenizer.{key}; {REMEDY}")
-    return _optional(metadata, key, kind)
+def _ranks(data: TokenizerData) -> Ids:
+    """-1 for a token that text never becomes; by score, equal scores sharing a rank, where merges are not listed."""
+    made = np.isin(data.types, (NORMAL, USER_DEFINED, UNUSED))
+    if data.model != SCORES:
+        return np.where(made, 0, -1).astype(np.int32)
+    ranks = np.unique(-np.frombuffer(data.scores, "<f4"), return_inverse=True)[1]
+    return np.where(made, ranks, -1).astype(np.int32)
 
 
-def _optional(metadata: Mapping[str, object], key: str, kind: Any) -> Any:
-    value = metadata.get(f"tokenizer.{key}")
-    if value is None:
-        return None
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise ModelError(f"the model's tokenizer.{key} has the wrong type: {error}; {REMEDY}") from None
+def _byte_tokens(data: TokenizerData) -> Ids | None:
+    """The token of each byte, -1 where there is none; None if there is none at all."""
+    found = np.full(256, -1, np.int32)
+    for token in np.flatnonzero(data.types == BYTE).tolist():
+        found[_byte(data.tokens[token], token)] = token
+    return found if (found >= 0).any() else None
+
+
+def _byte(text: str, token: int) -> int:
+    written = _BYTE_TOKEN.fullmatch(text)
+    if written is None:
+        raise ModelError(f"token {token} is to be a byte and is written {text[:60]!r}, not <0x..>; {REMEDY}")
+    return int(written[1], 16)
 
 
 def _check(data: TokenizerData) -> None:
     """Raise ModelError unless every part of `data` is supported and consistent with the others."""
-    _check_kind(data.model, data.pre)
+    if data.model not in KINDS:
+        known = ", ".join(map(repr, KINDS))
+        raise ModelError(f"the tokenizer model {data.model[:60]!r} is not supported; supported: {known}")
+    cut_of(data.pre)
     _check_types(data)
+    _check_scores(data)
     _check_ids(data)
-    _ = data.bpe  # holds tokens and merges against each other
-
-
-def _check_kind(model: str, pre: str) -> None:
-    if model != "gpt2":
-        raise ModelError(f"the tokenizer model {model[:60]!r} is not supported; supported: 'gpt2' (byte-level BPE)")
-    if pre not in PRE_TOKENIZERS:
-        known = ", ".join(repr(name) for name in sorted(PRE_TOKENIZERS))
-        raise ModelError(f"the tokenizer's pre-tokenizer {pre[:60]!r} is not supported; supported: {known}")
+    _ = data.words  # holds tokens and merges against each other
 
 
 def _check_types(data: TokenizerData) -> None:
     count = len(data.tokens)
     if len(data.token_types) != count:
         raise ModelError(f"the tokenizer has {count} tokens, {len(data.token_types)} token types; {REMEDY}")
-    unknown_types = set(data.token_types) - _TYPES
+    known = {NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED} | (set() if data.model == LETTERS else {BYTE})
+    unknown_types = set(data.token_types) - known
     if unknown_types:
         kind = min(unknown_types)
-        raise _unknown_type(data.token_types.index(kind), kind)
+        token = data.token_types.index(kind)
+        raise ModelError(f"token {token} has type {kind}, which a {data.model} tokenizer has not; {REMEDY}")
 
 
-def _types(kinds: list[int]) -> bytes:
-    try:
-        return bytes(kinds)
-    except ValueError:  # a number that is no byte
-        raise _unknown_type(*next((i, kind) for i, kind in enumerate(kinds) if not 0 <= kind < 256)) from None
-
-
-def _unknown_type(token: int, kind: int) -> ModelError:
-    return ModelError(f"token {token} has type {kind}, which a gpt2 tokenizer has not; {REMEDY}")
+def _check_scores(data: TokenizerData) -> None:
+    count = len(data.tokens) if data.model in (SCORES, UNIGRAM) else 0
+    if len(data.scores) != 4 * count:
+        raise ModelError(f"the tokenizer has {count} tokens to be scored, {len(data.scores) // 4} scores; {REMEDY}")
+    if not np.isfinite(np.frombuffer(data.scores, "<f4")).all():
+        raise ModelError(f"the tokenizer has a score that is not a finite number; {REMEDY}")
 
 
 def _check_ids(data: TokenizerData) -> None:
     named = {"bos": data.bos_id, "eos": data.eos_id, "unknown": data.unknown_id, "padding": data.padding_id}
     named |= {f"end of turn {i}": token_id for i, token_id in enumerate(data.end_of_turn_ids)}
+    named |= {f"white space {i}": token for i, token in enumerate((*data.takes_left_ids, *data.takes_right_ids))}
     for name, token_id in named.items():
         if token_id is not None and not 0 <= token_id < len(data.tokens):
             raise ModelError(f"the tokenizer's {name} id {token_id} is outside its {len(data.tokens)} tokens; {REMEDY}")
     for name, wanted, token_id in (("bos", data.add_bos, data.bos_id), ("eos", data.add_eos, data.eos_id)):
         if wanted and token_id is None:
             raise ModelError(f"the tokenizer is to add {name} to a text but names no {name} id; {REMEDY}")
-
-
-class Splitter:
-    """Cuts text at the tokens that are `found` in it as they are, and between those into words."""
-
-    def __init__(self, data: TokenizerData, found: npt.NDArray[np.int32]) -> None:
-        # Of the library's tokenizer all but the model is used: to this one every word is the same, token 0.
-        self._engine = Engine(models.WordLevel({"": 0}, unk_token=""))
-        self._engine.pre_tokenizer = pre_tokenizers.Sequence(list(PRE_TOKENIZERS[data.pre].steps))
-        texts = [data.tokens[i] for i in found.tolist()]
-        self._engine.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in texts])
-        self._known = np.concatenate([[-1], found]).astype(np.int32)  # by the library's id
-
-    def split(self, text: str, raw: bytes) -> tuple[Ends, npt.NDArray[np.int32]]:
-        """Where each piece of `text` ends in `raw`, its UTF-8, and its token if it is one that is found, else -1."""
-        pieces = self._engine.encode(text, add_special_tokens=False)
-        ends = np.array([end for _, end in pieces.offsets], np.int32)
-        if len(raw) != len(text):
-            begins = np.flatnonzero((np.frombuffer(raw, np.uint8) & CONTINUED) != CONTINUES)  # of each character
-            ends = np.append(begins, len(raw)).astype(np.int32)[ends]
-        return ends, self._known[pieces.ids]
 
 
 RECENT_TOKENS = 4096  # whose bytes are kept ready: most of a text is made of few
@@ -221,24 +189,31 @@ class Tokenizer:
     def __init__(self, data: TokenizerData) -> None:
         self.data = data
         self.vocab_size = len(data.tokens)
-        end_ids = [*data.end_of_turn_ids, *([] if data.eos_id is None else [data.eos_id])]
-        self.end_ids = frozenset(end_ids)  # a reply is complete at any of these
-        self.special_ids = frozenset(self._of_types(*_SPECIAL).tolist())
+        self.special_ids = frozenset(self._of_types(*_SPECIAL))
         self.hidden_ids = frozenset(token for token in self.special_ids if data.tokens[token] not in _SHOWN)
-        self._plain = Splitter(data, self._of_types(USER_DEFINED))
-        self._special = Splitter(data, self._of_types(USER_DEFINED, *_SPECIAL))
-        self._bytes = functools.lru_cache(RECENT_TOKENS)(
-            lambda token: _token_bytes(data.tokens[token], data.token_types[token])
-        )
+        turn_ends = [token for token in self.special_ids if data.tokens[token] in _TURN_ENDS]
+        text_ends = [] if data.eos_id is None else [data.eos_id]
+        self.end_ids = frozenset([*text_ends, *data.end_of_turn_ids, *turn_ends])  # a reply is complete at any of these
+        self._prefixed = begins_with_space(cut_of(data.pre))
+        self._plain = self._splitter(USER_DEFINED)
+        self._special = self._splitter(USER_DEFINED, *_SPECIAL)
+        self._bytes = functools.lru_cache(RECENT_TOKENS)(self._bytes_of)
 
     @functools.cached_property
     def longest_bytes(self) -> int:
         """Bytes of the longest token: so many letters of a text at most become one."""
         return int(np.diff(self.data.tokens.end, prepend=np.int32(0)).max(initial=0))
 
-    def _of_types(self, *types: int) -> npt.NDArray[np.int32]:
+    def _of_types(self, *types: int) -> list[int]:
         """The ids of the tokens of these types."""
-        return np.flatnonzero(np.isin(np.frombuffer(self.data.token_types, np.uint8), types)).astype(np.int32)
+        found: list[int] = np.flatnonzero(np.isin(self.data.types, types)).tolist()
+        return found
+
+    def _splitter(self, *types: int) -> Splitter:
+        data = self.data
+        left, right = set(data.takes_left_ids), set(data.takes_right_ids)
+        found = (Added(i, data.tokens[i], i in left, i in right) for i in self._of_types(*types))
+        return Splitter(cut_of(data.pre), found)
 
     def encode(self, text: str, *, parse_special: bool = True, add_bos: bool | None = None) -> list[int]:
         """The token ids of `text`.
@@ -246,7 +221,7 @@ class Tokenizer:
         `parse_special` reads control tokens written in the text as those tokens; without it they are
         ordinary characters (for text that is not trusted). `add_bos` None does what the model file asks for
         both ends; True or False decides about the beginning alone, and nothing is added to the end. A byte
-        that the vocabulary has no token for is left out, as everywhere else (SmolLM2 lacks U+0004).
+        that a vocabulary of bytes has no token for is left out, as everywhere else (SmolLM2 lacks U+0004).
         Raises RequestError for text with a lone surrogate or of 2 GiB, and for `add_bos` where there is no such
         token.
         """
@@ -259,9 +234,8 @@ class Tokenizer:
             ) from None
         if len(raw) >= 2 * GIB:
             raise RequestError("the text has 2 GiB or more, which no context holds; shorten it")
-        splitter = self._special if parse_special else self._plain
-        data, (ends, known) = self.data, splitter.split(text, raw)
-        ids = data.bpe.encode(raw, ends, known)
+        data, splitter = self.data, self._special if parse_special else self._plain
+        ids = data.words.encode(splitter.split(text))
         if data.add_bos if add_bos is None else add_bos:
             if data.bos_id is None:
                 raise RequestError("this model has no beginning-of-sequence token; encode without add_bos")
@@ -279,14 +253,27 @@ class Tokenizer:
             raise RequestError(f"token id {token_id} is not in the vocabulary; the ids are 0 to {self.vocab_size - 1}")
         return self._bytes(token_id)
 
+    def _bytes_of(self, token_id: int) -> bytes:
+        text, kind = self.data.tokens[token_id], self.data.token_types[token_id]
+        if kind in _SPECIAL or kind == UNUSED:
+            return text.encode() if kind in _SPECIAL else b""
+        if self.data.model == LETTERS:
+            plain = kind == NORMAL and all(letter in _LETTER_BYTES for letter in text)
+            return bytes(_LETTER_BYTES[letter] for letter in text) if plain else text.encode()
+        return bytes([_byte(text, token_id)]) if kind == BYTE else text.replace("▁", " ").encode()
+
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
-        """The text of `ids`; bytes that are not UTF-8 become U+FFFD, special tokens are left out if asked."""
+        """The text of `ids`; bytes that are not UTF-8 become U+FFFD, special tokens are left out if asked.
+
+        A space that encoding puts before every text is taken away again.
+        """
         stream = TextStream(self, skip_special=skip_special)
-        return stream.push_bytes(b"".join(map(stream.bytes_of, ids))) + stream.finish()
+        text = stream.push_bytes(b"".join(map(stream.bytes_of, ids))) + stream.finish()
+        return text.removeprefix(" ") if self._prefixed else text
 
 
 class TextStream:
-    """Decodes one reply id by id; the pieces joined are `Tokenizer.decode` of all its ids."""
+    """Decodes one reply id by id; the pieces joined are `Tokenizer.decode` of all its ids, as the rest of a text."""
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
         self._tokenizer = tokenizer
@@ -310,11 +297,3 @@ class TextStream:
         rest = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return rest
-
-
-def _token_bytes(text: str, kind: int) -> bytes:
-    if kind == UNUSED:
-        return b""
-    if kind == NORMAL and all(letter in _LETTER_BYTES for letter in text):
-        return bytes(_LETTER_BYTES[letter] for letter in text)
-    return text.encode()

@@ -21,7 +21,7 @@ from twofold.model.format import BF16, F16, F32, Format
 from twofold.model.hub.config import metadata_of, rope_tensors
 from twofold.model.hub.names import expert_of, gguf_name
 from twofold.model.hub.safetensors import SafetensorsFile
-from twofold.model.hub.tokenizer import tokenizer_metadata
+from twofold.model.hub.tokenizer import TokenizerFiles, tokenizer_metadata
 from twofold.model.source import Shape, rows_of
 
 MAX_JSON_BYTES = 64 << 20
@@ -39,9 +39,8 @@ class HubDirectory:
         config = _json(path / "config.json")
         self.metadata: dict[str, object] = metadata_of(config)
         self._family = str(self.metadata["general.architecture"])
-        described = _json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").exists() else {}
         vocabulary = self.metadata.get(f"{self._family}.vocab_size")
-        self.metadata |= tokenizer_metadata(_json(path / "tokenizer.json"), described, int(str(vocabulary)))
+        self.metadata |= tokenizer_metadata(tokenizer_files(path, config), int(str(vocabulary)))
         self._small = {name: np.array(values, "<f4").tobytes() for name, values in rope_tensors(config).items()}
         self.tensors = {name: Shape((len(raw) // 4,), F32) for name, raw in self._small.items()}
         self._places: dict[str, tuple[SafetensorsFile, str]] = {}
@@ -159,15 +158,37 @@ def _files(path: Path) -> list[Path]:
     return [path / name for name in names]
 
 
+def tokenizer_files(path: Path, config: Mapping[str, object]) -> TokenizerFiles:
+    """What the directory says about its tokenizer; `config` is its config.json. ModelError for what cannot be read."""
+
+    def optional(name: str) -> dict[str, object]:
+        return _json(path / name) if (path / name).exists() else {}
+
+    template = path / "chat_template.jinja"
+    return TokenizerFiles(
+        tokenizer=_json(path / "tokenizer.json"),
+        config=optional("tokenizer_config.json"),
+        generation={**config, **optional("generation_config.json")},
+        template=_bytes(template).decode(errors="replace") if template.exists() else None,
+    )
+
+
 def _json(path: Path) -> dict[str, object]:
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ModelError(f"{path}: is larger than {MAX_JSON_BYTES} bytes, which no such file is")
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; give a complete checkpoint directory") from None
-    except (OSError, ValueError, RecursionError) as error:
+        found = json.loads(_bytes(path))
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read ({error})") from None
     if not isinstance(found, dict):
         raise ModelError(f"{path}: is no JSON object; use a sound checkpoint")
     return found
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ModelError(f"{path}: is larger than {MAX_JSON_BYTES} bytes, which no such file is")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; give a complete checkpoint directory") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error})") from None
