@@ -1,24 +1,19 @@
 """A checkpoint: one model file, opened and checked, with its weights by name."""
 
 import hashlib
-import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
 
-import numpy as np
-
 from twofold.errors import ModelError
 from twofold.model import family
-from twofold.model.family.base import Blueprint, Facts
-from twofold.model.format import F32, Format
+from twofold.model.described import facts_of, matrix_of, model_of, part_of
+from twofold.model.family.base import Blueprint
+from twofold.model.format import Format
 from twofold.model.gguf import GgufFile
 from twofold.model.hub.directory import HubDirectory
-from twofold.model.manifest import NUMERICS, Manifest, Model
-from twofold.model.segment import check_segment
-from twofold.model.source import Source, Stored
+from twofold.model.source import Source
 from twofold.model.tokenizer import TokenizerData
 
 
@@ -62,27 +57,11 @@ class Checkpoint:
     def __init__(self, file: Source, digest: str) -> None:
         """Build the model that `file` describes; raises ModelError for anything missing, extra or mis-shaped."""
         self._file = file
-        architecture = file.metadata.get("general.architecture")
-        if not isinstance(architecture, str):
-            raise ModelError(f"{file.path}: metadata general.architecture is missing, so the family is unknown")
-        facts = Facts(architecture, file.metadata, frozenset(file.tensors), self._vector)
+        facts = facts_of(file)
         self.tokenizer = TokenizerData.from_metadata(file.metadata)
         blueprint = family.build(facts)
         _check_shapes(file, blueprint)
-        for index, segment in enumerate(blueprint.segments):
-            check_segment(index, segment)
-        name = file.metadata.get("general.name")
-        manifest = Manifest(
-            digest=digest,
-            name=name if isinstance(name, str) and name else file.path.stem,
-            family=architecture,
-            numerics=NUMERICS,
-            vocabulary=len(self.tokenizer.tokens),
-            context_length=facts.integer("context_length", high=1 << 30),
-            cuts=tuple(segment.cut for segment in blueprint.segments),
-            layers=blueprint.layers,
-        )
-        self.model = Model(manifest, blueprint.segments)
+        self.model = model_of(facts, blueprint, digest=digest, untitled=file.path.stem)
 
     @classmethod
     def open(cls, path: Path, *, digest: str | None = None) -> Self:
@@ -99,18 +78,10 @@ class Checkpoint:
 
         `name[a:b]` is rows a to b - 1 of the matrix.
         """
-        whole, first, last = part_of(name)
-        info = self._file.tensors[whole]
-        rows, width = _matrix_shape(info)
-        tensor = Tensor(rows, width, info.format, self._file.raw(whole), self._file.give_back)
-        return tensor if last is None else tensor.slice(first, last - first)
-
-    def _vector(self, name: str) -> tuple[float, ...]:
-        """The values of a tensor that is part of the architecture, not of the weights."""
-        info = self._file.tensors[name]
-        if info.format is not F32:
-            raise ModelError(f"{self._file.path}: tensor {name} is stored as {info.format.name}; F32 is needed")
-        return tuple(np.frombuffer(self._file.raw(name), "<f4").tolist())
+        whole, first, _ = part_of(name)
+        size, stored = matrix_of(self._file, name), matrix_of(self._file, whole)
+        tensor = Tensor(stored.rows, stored.width, stored.format, self._file.raw(whole), self._file.give_back)
+        return tensor if name == whole else tensor.slice(first, size.rows)
 
     def close(self) -> None:
         """Drop the mapping."""
@@ -133,19 +104,6 @@ def file_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-_PART = re.compile(r"(.+)\[(\d+):(\d+)\]")
-
-
-def part_of(name: str) -> tuple[str, int, int | None]:
-    """(tensor, first row, row after the last) of the name of a tensor or of some of its rows; None for all."""
-    found = _PART.fullmatch(name)
-    return (found[1], int(found[2]), int(found[3])) if found else (name, 0, None)
-
-
-def _matrix_shape(info: Stored) -> tuple[int, int]:
-    return (1, info.shape[0]) if len(info.shape) == 1 else (math.prod(info.shape[:-1]), info.shape[-1])
 
 
 def _check_shapes(file: Source, blueprint: Blueprint) -> None:
