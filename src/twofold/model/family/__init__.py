@@ -21,14 +21,19 @@ FAMILIES: dict[str, Callable[[Facts], Blueprint]] = {
 }
 
 
+def require(architecture: str) -> None:
+    """Raise ModelError for a family we do not have."""
+    if architecture not in FAMILIES:
+        raise ModelError(
+            f"model architecture '{architecture}' is not supported; supported: {', '.join(sorted(FAMILIES))}"
+        )
+
+
 def build(facts: Facts) -> Blueprint:
     """The blueprint by the family that the checkpoint names, with the head's top k as one more end of the step.
 
     Raises ModelError for a family we do not have.
     """
-    if facts.architecture not in FAMILIES:
-        raise ModelError(
-            f"model architecture '{facts.architecture}' is not supported; supported: {', '.join(sorted(FAMILIES))}"
-        )
+    require(facts.architecture)
     blueprint = FAMILIES[facts.architecture](facts)
     return replace(blueprint, segments=(*blueprint.segments, top_of(blueprint.segments[-1])))

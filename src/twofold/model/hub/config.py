@@ -27,10 +27,7 @@ _ACTIVATIONS = {"silu", "swish", "gelu_pytorch_tanh", None}
 
 def metadata_of(config: Config) -> Metadata:
     """GGUF metadata of a text model's config.json; raises ModelError for what is missing or has no word there."""
-    text = _text_part(config)
-    kind = text.get("model_type")
-    if not isinstance(kind, str):
-        raise ModelError("config.json states no model_type, so the family is unknown")
+    text, kind = text_part(config), architecture_of(config)
     found: Metadata = {name: text[key] for key, name in _PLAIN.items() if text.get(key) is not None}
     if "head_dim" in text and text["head_dim"] is not None:
         found["attention.value_length"] = text["head_dim"]
@@ -41,8 +38,47 @@ def metadata_of(config: Config) -> Metadata:
     return {"general.architecture": kind, **{f"{kind}.{name}": value for name, value in found.items()}}
 
 
-def _text_part(config: Config) -> Config:
-    """Models of more than text keep the text's part under a key of its own."""
+def architecture_of(config: Config) -> str:
+    """The family, which is the model_type of the text part; raises ModelError if the config states none."""
+    kind = text_part(config).get("model_type", config.get("model_type"))
+    if not isinstance(kind, str):
+        raise ModelError("config.json states no model_type, so the family is unknown")
+    return kind
+
+
+def tied(config: Config) -> bool:
+    """Whether the head is the embedding's matrix; families differ in what they mean by saying nothing."""
+    text = text_part(config)
+    given = text.get("tie_word_embeddings", config.get("tie_word_embeddings"))
+    return architecture_of(config) in _TIED if given is None else bool(given)
+
+
+_TIED = frozenset(("gemma3_text", "smollm3"))
+
+
+def optional_tensors(config: Config) -> frozenset[str]:
+    """GGUF's names of the tensors that a checkpoint of this config has and others of its family have not."""
+    text = text_part(config)
+    parts = _ALWAYS_BIASED.get(architecture_of(config), ())
+    for key, named in _BIASED.items():
+        parts += named if text.get(key) else ()
+    layers = _number(text, "num_hidden_layers")
+    if not 1 <= layers <= MOST_LAYERS:
+        raise ModelError(f"config.json: num_hidden_layers is {layers:g}; 1 to {MOST_LAYERS} are possible")
+    found = {f"blk.{layer}.{part}.bias" for layer in range(int(layers)) for part in parts}
+    return frozenset(found if tied(config) else found | {"output.weight"})
+
+
+MOST_LAYERS = 1024
+_BIASED: dict[str, tuple[str, ...]] = {
+    "attention_bias": ("attn_q", "attn_k", "attn_v", "attn_output"),
+    "mlp_bias": ("ffn_gate", "ffn_up", "ffn_down"),
+}
+_ALWAYS_BIASED: dict[str, tuple[str, ...]] = {"qwen2": ("attn_q", "attn_k", "attn_v")}
+
+
+def text_part(config: Config) -> Config:
+    """What the config says of the text model: models of more than text keep the text's part under a key of its own."""
     nested = config.get("text_config")
     return nested if isinstance(nested, Mapping) else config
 
@@ -182,7 +218,7 @@ _FAMILY: dict[str, tuple[Callable[[Config], Metadata], ...]] = {
 
 def rope_tensors(config: Config) -> dict[str, tuple[float, ...]]:
     """The small tensors beside the rotary metadata, by GGUF's names: factors that frequencies are divided by."""
-    text = _text_part(config)
+    text = text_part(config)
     rope = _rope(text)
     kind = rope.get("rope_type", rope.get("type"))
     if kind == "llama3":

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from twofold.errors import ModelError
 from twofold.model.format import BF16, F16, F32, Format
-from twofold.model.hub.config import metadata_of, rope_tensors
+from twofold.model.hub.config import metadata_of, rope_tensors, tied
 from twofold.model.hub.names import gguf_name
 from twofold.model.hub.safetensors import SafetensorsFile
 from twofold.model.hub.tokenizer import tokenizer_metadata
@@ -36,23 +36,23 @@ class HubDirectory:
     def __init__(self, path: Path) -> None:
         """Read config.json and the heads of all files; raises ModelError for what is damaged or not supported."""
         self.path = path
-        config = _json(path / "config.json")
+        config = read_json(path / "config.json")
         self.metadata: dict[str, object] = metadata_of(config)
         self._family = str(self.metadata["general.architecture"])
-        described = _json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").exists() else {}
+        described = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").exists() else {}
         vocabulary = self.metadata.get(f"{self._family}.vocab_size")
-        self.metadata |= tokenizer_metadata(_json(path / "tokenizer.json"), described, int(str(vocabulary)))
+        self.metadata |= tokenizer_metadata(read_json(path / "tokenizer.json"), described, int(str(vocabulary)))
         self._small = {name: np.array(values, "<f4").tobytes() for name, values in rope_tensors(config).items()}
         self.tensors = {name: Shape((len(raw) // 4,), F32) for name, raw in self._small.items()}
         self._places: dict[str, tuple[SafetensorsFile, str]] = {}
-        tied = bool(config.get("tie_word_embeddings"))
+        head_is_embedding = tied(config)
         for file in map(SafetensorsFile.open, _files(path)):
-            self._take(file, tied)
+            self._take(file, head_is_embedding)
 
-    def _take(self, file: SafetensorsFile, tied: bool) -> None:
+    def _take(self, file: SafetensorsFile, head_is_embedding: bool) -> None:
         for name, at in file.tensors.items():
             known = gguf_name(self._family, name)
-            if known is None or (known == "output.weight" and tied):
+            if known is None or (known == "output.weight" and head_is_embedding):
                 continue
             if known in self.tensors:
                 raise ModelError(f"{file.path}: tensor {name} is there twice; use a sound checkpoint")
@@ -114,7 +114,7 @@ def _files(path: Path) -> list[Path]:
     index = path / "model.safetensors.index.json"
     if not index.exists():
         return [path / "model.safetensors"]
-    named = _json(index).get("weight_map")
+    named = read_json(index).get("weight_map")
     if not isinstance(named, Mapping) or not all(isinstance(name, str) for name in named.values()):
         raise ModelError(f"{index}: has no weight_map; use a complete checkpoint")
     names = sorted(set(named.values()))
@@ -124,7 +124,8 @@ def _files(path: Path) -> list[Path]:
     return [path / name for name in names]
 
 
-def _json(path: Path) -> dict[str, object]:
+def read_json(path: Path) -> dict[str, object]:
+    """The object in a file of the hub; raises ModelError if it is missing, too large or damaged."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise ModelError(f"{path}: is larger than {MAX_JSON_BYTES} bytes, which no such file is")
