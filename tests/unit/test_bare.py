@@ -3,10 +3,13 @@
 import csv
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_hub import IDS, TINY, Tiny, config_of
 
 from twofold.errors import ModelError
@@ -38,6 +41,13 @@ PUBLISHED = {  # parameters, context bytes a token
     "Gemma-3-270M": (GEMMA3_270M, 268_098_176, 18_432),
 }
 
+KEYS = (
+    *LLAMA_8B, "dtype", "head_dim", "tie_word_embeddings", "attention_bias", "mlp_bias", "text_config", "hidden_act",
+    "rope_parameters", "rope_type", "factor", "original_max_position_embeddings", "partial_rotary_factor",
+    "quantization_config", "quant_method", "sliding_window", "layer_types", "query_pre_attn_scalar",
+    "no_rope_layers", "no_rope_layer_interval",
+)  # fmt: skip
+
 
 def counted(folder: Path, config: dict[str, Any]) -> Anatomy:
     path = folder / "config.json"
@@ -48,6 +58,13 @@ def counted(folder: Path, config: dict[str, Any]) -> Anatomy:
 def taken_apart(path: Path) -> Anatomy:
     described = BareConfig(path)
     return anatomy(described.model(), described.matrix)
+
+
+def outcome(path: Path) -> Anatomy | str:
+    try:
+        return taken_apart(path)
+    except ModelError as refused:
+        return str(refused)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -106,6 +123,28 @@ def test_what_is_missing_or_not_supported_is_named(changed: dict[str, Any], said
     assert "\n" not in str(refused.value)
 
 
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=9)
+    | st.sampled_from(("yarn", "llama3", "fp8")),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(tiny=st.sampled_from(TINY), changed=st.dictionaries(st.sampled_from(KEYS), JSON, min_size=1, max_size=3))
+def test_any_value_anywhere_is_counted_or_refused_in_one_line(tiny: Tiny, changed: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "config.json")
+        path.write_text(json.dumps(config_of(tiny) | changed))
+        found = outcome(path)
+    assert isinstance(found, Anatomy) or "\n" not in found
+
+
 def test_there_are_no_weights_to_read(tmp_path: Path) -> None:
     counted(tmp_path, LLAMA_8B)
     with pytest.raises(ModelError, match="has no weights; give the directory of a whole checkpoint"):
@@ -146,13 +185,6 @@ def test_every_published_config_is_counted_or_refused_in_one_line() -> None:
     outcomes = {path: outcome(path) for path in sorted(Path(str(RESEARCH), "configs").glob("*.json"))}
     assert any(isinstance(each, Anatomy) for each in outcomes.values())
     assert [path for path, each in outcomes.items() if isinstance(each, str) and "\n" in each] == []
-
-
-def outcome(path: Path) -> Anatomy | str:
-    try:
-        return taken_apart(path)
-    except ModelError as refused:
-        return str(refused)
 
 
 @needs_research

@@ -25,7 +25,7 @@ def require(architecture: str) -> None:
     """Raise ModelError for a family we do not have."""
     if architecture not in FAMILIES:
         raise ModelError(
-            f"model architecture '{architecture}' is not supported; supported: {', '.join(sorted(FAMILIES))}"
+            f"model architecture {architecture[:60]!r} is not supported; supported: {', '.join(sorted(FAMILIES))}"
         )
 
 

@@ -23,7 +23,7 @@ from twofold.model.manifest import Model
 from twofold.model.source import Shape
 
 F8 = Format("F8_E4M3", -1, 1, 1)  # in no ggml file; the scale of each block of 128 × 128 is not counted
-_DTYPES: dict[object, Format] = {"float32": F32, "float16": F16, "bfloat16": BF16, None: BF16}
+_DTYPES: dict[str, Format] = {"float32": F32, "float16": F16, "bfloat16": BF16, "None": BF16}
 
 
 def bare_config(place: Path) -> Path | None:
@@ -90,14 +90,14 @@ class Storage:
         """Raises ModelError for a type or a quantisation that we cannot count."""
         text = text_part(config)
         named = text.get("dtype", text.get("torch_dtype", config.get("dtype", config.get("torch_dtype"))))
-        if named not in _DTYPES:
+        plain = _DTYPES.get(str(named))
+        if plain is None:
             raise ModelError(f"config.json: weights of type {named!r} are not supported")
-        plain = _DTYPES[named]
         quantised = config.get("quantization_config", text.get("quantization_config"))
         if not isinstance(quantised, Mapping):
             return cls(plain, plain, plain)
         method = quantised.get("quant_algo") or quantised.get("quant_method")
-        if method not in _QUANTISED:
+        if str(method) not in _QUANTISED:
             known = ", ".join(_QUANTISED)
             raise ModelError(f"config.json: weights quantised by {method!r} are not supported; supported: {known}")
         layers, experts = _QUANTISED[str(method)]

@@ -22,7 +22,7 @@ _PLAIN = {
     "max_position_embeddings": "context_length",
     "vocab_size": "vocab_size",
 }
-_ACTIVATIONS = {"silu", "swish", "gelu_pytorch_tanh", None}
+_ACTIVATIONS = ("silu", "swish", "gelu_pytorch_tanh", None)
 
 
 def metadata_of(config: Config) -> Metadata:
@@ -70,6 +70,7 @@ def optional_tensors(config: Config) -> frozenset[str]:
 
 
 MOST_LAYERS = 1024
+WIDEST_HEAD = 1024
 _BIASED: dict[str, tuple[str, ...]] = {
     "attention_bias": ("attn_q", "attn_k", "attn_v", "attn_output"),
     "mlp_bias": ("ffn_gate", "ffn_up", "ffn_down"),
@@ -91,9 +92,12 @@ def _refuse_activation(text: Config) -> None:
 
 def _number(config: Config, key: str, default: float | None = None) -> float:
     value = config.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:  # nor NaN
         raise ModelError(f"config.json: {key} is {value!r}; a number is needed")
     return float(value)
+
+
+LARGEST = 1e30
 
 
 def _rope(text: Config) -> Config:
@@ -117,14 +121,17 @@ def _rotary(text: Config) -> Metadata:
             _head_dim(text) * _number({"partial_rotary_factor": part}, "partial_rotary_factor")
         )
     kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind not in _SCALINGS:
+    if str(kind) not in _SCALINGS:
         raise ModelError(f"config.json: rotary scaling {kind!r} is not supported; supported: {', '.join(_SCALINGS)}")
     return found | _SCALINGS[str(kind)](rope, text)
 
 
 def _head_dim(text: Config) -> int:
     given = text.get("head_dim")
-    return given if isinstance(given, int) else int(_number(text, "hidden_size") / _number(text, "num_attention_heads"))
+    if isinstance(given, int):
+        return given
+    heads = _number(text, "num_attention_heads")
+    return int(_number(text, "hidden_size") / heads) if heads else 0
 
 
 def _linear(rope: Config, text: Config) -> Metadata:
@@ -243,7 +250,7 @@ def _llama3_factors(rope: Config, text: Config) -> tuple[float, ...]:
         _number({"rope_theta": rope.get("rope_theta", text.get("rope_theta"))}, "rope_theta"),
         _head_dim(text),
     )
-    if not low < high or factor <= 0 or length <= 0 or base <= 1:
+    if not low < high or factor <= 0 or length <= 0 or base <= 1 or not 0 < dimensions <= WIDEST_HEAD:
         raise ModelError("config.json: the rotary scaling llama3 has numbers that cannot be meant")
     factors = []
     for i in range(dimensions // 2):
