@@ -28,6 +28,7 @@ enum { TILE = 4, BESIDE = 1, GROUP = 4 };
 #include "choose.c"
 #include "limits.c"
 #include "linear.c"
+#include "route.c"
 #include "rows.c"
 
 #define NAME_(level) level_##level
@@ -40,6 +41,7 @@ const struct level NAME(LEVEL) = {
     .name = TEXT(LEVEL), .tile = TILE, .group = GROUP, .embed = embed, .rms_norm = rms_norm, .layer_norm = layer_norm, .quantise = quantise,
     .swiglu = swiglu, .geglu = geglu, .add = add, .scale = scale, .widen = widen, .narrow = narrow, .linear = linear,
     .rotate_append = rotate_append, .attend = attend, .conclude = conclude, .exponential = exponential,
+    .route = route, .shares = shares, .mix = mix,
     .top = top, .gather = gather, .log_sum_exp = log_sum_exp,
     .log_partition = log_partition, .choose = choose,
     .read_all = read_all, .multiply = multiply,

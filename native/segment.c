@@ -46,6 +46,8 @@ static void run_row(const struct segment_call *c, const struct step *s, int64_t 
     case STEP_SCALE: k->scale(x, s->constant, to - from, y); break;
     case STEP_TOP: k->top(x, s->a->width, s->out->width, (int32_t *)y); break;
     case STEP_GATHER: k->gather(x, s->a->width, (const int32_t *)at(c, s->b, row, 0, 4), s->b->width, y); break;
+    case STEP_ROUTE: k->route(x, s->weight.data, s->a->width, &s->chosen, s->out->width, (int32_t *)y); break;
+    case STEP_SHARES: k->shares(x, s->a->width, (const int32_t *)at(c, s->b, row, 0, 4), s->b->width, &s->chosen, s->constant, y); break;
     case STEP_LOG_SUM_EXP: k->log_sum_exp(x, s->a->width, y); break;
     default: k->narrow(x, to - from, (uint16_t *)at(c, s->out, row, from, 2)); break;
   }
@@ -64,8 +66,9 @@ static void run_part(const struct segment_call *c, const struct step *s, int64_t
   }
 }
 
-/* a call under way: how many units each thread's share of each step has given out, by thread and step */
-struct work { const struct segment_call *call; atomic_int *given; int64_t stride; };
+/* a call under way: how many units each thread's share of each step has given out, by thread and step; and the same of
+ * the expert under way */
+struct work { const struct segment_call *call; atomic_int *given, *given_inside; int64_t stride, stride_inside; };
 
 /* steps s .. end - 1, all by columns of one width */
 static void run_columns(const struct work *w, const struct step *s, const struct step *end, int thread, int threads) {
@@ -80,8 +83,38 @@ static void run_columns(const struct work *w, const struct step *s, const struct
     }
   }
 }
-static void run_steps(void *argument, int thread, int threads) {
-  const struct work *w = argument;
+static void run_steps(const struct work *w, int thread, int threads);
+
+/* The experts one after the other, each on the rows that go to it: those are gathered in the expert's own plane. Each
+ * row's sum is in the order of the experts; a thread sums the rows that are its own. */
+static void run_experts(const struct work *w, const struct step *s, int thread, int threads) {
+  const struct segment_call *c = w->call;
+  const struct mixture *m = s->mixture;
+  const int64_t k = s->b->width, width = s->a->width, bytes = width * 4;
+  const int64_t mine = c->count * thread / threads, end = c->count * (thread + 1) / threads;
+  int32_t seen[c->count], row[c->count]; /* how many of its experts a row has been to; the rows of one expert */
+  memset(seen, 0, sizeof seen);
+  if (mine < end) memset(at(c, s->out, mine, 0, 4), 0, (size_t)((end - mine) * bytes));
+  for (int64_t expert = 0; expert < m->count; expert++) {
+    struct segment_call call = *m->call[expert];
+    call.rows = c->rows, call.count = 0;
+    for (int32_t r = 0; r < c->count; r++)
+      if (seen[r] < k && *(const int32_t *)at(c, s->b, r, seen[r], 4) == expert) seen[r]++, row[call.count++] = r;
+    if (!call.count) continue;
+    if (!thread) m->rows[expert] += call.count;
+    for (int64_t i = call.count * thread / threads; i < call.count * (thread + 1) / threads; i++)
+      memcpy(at(c, &m->in, i, 0, 4), at(c, s->a, row[i], 0, 4), (size_t)bytes);
+    memset(w->given_inside + thread * w->stride_inside, 0, sizeof(atomic_int) * (size_t)w->stride_inside);
+    pool_barrier(c->pool);
+    run_steps(&(struct work){&call, w->given_inside, 0, w->stride_inside, 0}, thread, threads);
+    pool_barrier(c->pool);
+    for (int64_t i = 0; i < call.count; i++)
+      if (row[i] >= mine && row[i] < end)
+        c->level->mix((const float *)at(c, &m->out, i, 0, 4), *(const float *)at(c, s->c, row[i], seen[row[i]] - 1, 4), width,
+                      (float *)at(c, s->out, row[i], 0, 4));
+  }
+}
+static void run_steps(const struct work *w, int thread, int threads) {
   const struct segment_call *c = w->call;
   const struct step *end = c->step + c->steps, *next;
   for (const struct step *s = c->step; s < end; s = next) {
@@ -90,6 +123,8 @@ static void run_steps(void *argument, int thread, int threads) {
     if (s->columns) {
       while (next < end && next->columns && !next->waits && next->out->width == s->out->width) next++;
       run_columns(w, s, next, thread, threads);
+    } else if (s->kind == STEP_EXPERTS) {
+      run_experts(w, s, thread, threads);
     } else {
       for (int64_t r = c->count * thread / threads; r < c->count * (thread + 1) / threads; r++)
         run_row(c, s, r, tile_around(c, r), 0, s->out->width);
@@ -97,11 +132,17 @@ static void run_steps(void *argument, int thread, int threads) {
   }
 }
 
+static void run_call(void *argument, int thread, int threads) { run_steps(argument, thread, threads); }
+static int64_t whole_lines(int64_t counts) { return (counts + GIVEN_A_LINE - 1) / GIVEN_A_LINE * GIVEN_A_LINE; }
+
 /* Run one segment on the first `count` rows; everything was allocated when the weights were loaded. */
 EXPORT void tf_segment(struct segment_call *call) {
   if (call->count > call->touched) call->touched = call->count;
-  const int64_t stride = (call->steps + GIVEN_A_LINE - 1) / GIVEN_A_LINE * GIVEN_A_LINE;
-  _Alignas(4 * GIVEN_A_LINE) atomic_int given[pool_team(call->pool) * stride];
+  int64_t inside = 0;
+  for (const struct step *s = call->step; s < call->step + call->steps; s++)
+    if (s->mixture && s->mixture->steps > inside) inside = s->mixture->steps;
+  const int64_t stride = whole_lines(call->steps), stride_inside = whole_lines(inside), team = pool_team(call->pool);
+  _Alignas(4 * GIVEN_A_LINE) atomic_int given[team * (stride + stride_inside)];
   memset(given, 0, sizeof given);
-  pool_run(call->pool, run_steps, &(struct work){call, given, stride});
+  pool_run(call->pool, run_call, &(struct work){call, given, given + team * stride, stride, stride_inside});
 }

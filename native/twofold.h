@@ -101,6 +101,10 @@ struct choice {
   float temperature, most; /* most: the largest logit */
 };
 
+/* How experts are chosen and weighed (route.c): by which score, and of which groups. */
+struct chosen { int32_t sigmoid, normalised, groups, kept; };
+enum { MAX_EXPERTS = 1024 };
+
 struct level {
   const char *name;
   int64_t tile;  /* most rows of a tile */
@@ -116,6 +120,10 @@ struct level {
   void (*scale)(const float *x, float factor, int64_t width, float *y);
   void (*widen)(const uint16_t *x, int64_t width, float *y);
   void (*narrow)(const float *x, int64_t width, uint16_t *y);
+  /* of scores x[width] which k <= width experts, by rising number; bias[width], or 0 */
+  void (*route)(const float *x, const float *bias, int64_t width, const struct chosen *how, int64_t k, int32_t *ids);
+  void (*shares)(const float *x, int64_t width, const int32_t *ids, int64_t k, const struct chosen *how, float scale, float *y);
+  void (*mix)(const float *x, float share, int64_t width, float *y); /* y = y + x · share */
   /* y[row][column] = x · w for `count` rows, columns of units from .. last - 1; x is float rows or activations by format */
   void (*linear)(const struct matrix *w, int64_t from, int64_t last, const float *x, struct activations xq, int fine, int64_t count, float *y);
   void (*rotate_append)(const struct attention *a, const struct attend_call *c, int64_t row);
@@ -145,7 +153,7 @@ void pool_barrier(struct pool *pool);
 /* Weight memory's work: the steps of a segment on values (segment.c). */
 enum step_kind { STEP_EMBED, STEP_RMS_NORM, STEP_QUANTISE, STEP_LINEAR, STEP_SWIGLU, STEP_ADD, STEP_WIDEN, STEP_NARROW,
                  STEP_TOP, STEP_GATHER, STEP_LOG_SUM_EXP,
-                 STEP_LAYER_NORM, STEP_BIAS, STEP_GEGLU, STEP_SCALE };
+                 STEP_LAYER_NORM, STEP_BIAS, STEP_GEGLU, STEP_SCALE, STEP_ROUTE, STEP_SHARES, STEP_EXPERTS };
 
 struct value {
   int64_t offset;      /* of a plane, bytes from the start of the rows; -1: scratch */
@@ -153,14 +161,24 @@ struct value {
   char *scratch;       /* f32 [rows][width], or int8 tiles */
   struct scale *scale; /* of int8 tiles */
 };
+/* Experts: segments of their own, run on the rows that are routed to them. */
+struct segment_call;
+struct mixture {
+  const struct segment_call *const *call; /* of each expert */
+  int64_t count, steps;                   /* experts, and the most steps of one */
+  int64_t *rows;                          /* [count] how many rows each has had */
+  struct value in, out;                   /* planes of an expert */
+};
 struct step {
   int32_t kind, waits;
-  const struct value *a, *b, *out;
+  const struct value *a, *b, *c, *out;
   struct matrix weight;
-  float constant;  /* the epsilon of a norm, the factor of a scale */
+  float constant;  /* the epsilon of a norm, the factor of a scale or of shares */
   int32_t fine;    /* activations of 16 bits */
   int32_t columns; /* shared out by columns, else by rows */
   int32_t zero;    /* of a rounding: the zero point of the weights that its result will meet */
+  struct chosen chosen;
+  const struct mixture *mixture;
 };
 struct segment_call {
   struct pool *pool;

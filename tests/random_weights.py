@@ -11,7 +11,7 @@ from tiny_hub import VOCABULARY, Tiny, config_of
 
 from twofold.model.format import F32, Format
 from twofold.model.hub.bare import BareConfig
-from twofold.model.source import Shape
+from twofold.model.source import Shape, rows_of
 from twofold.model.strings import Strings
 from twofold.model.tokenizer import NORMAL
 
@@ -25,19 +25,23 @@ class RandomWeights(BareConfig):
         super().__init__(path)
         self.metadata |= _tokenizer()
         self.tensors = {
-            name: Shape(each.shape, F32 if len(each.shape) == 1 else matrices) for name, each in self.tensors.items()
+            name: Shape(each.shape, F32 if len(each.shape) == 1 or name.endswith(".bias") else matrices)
+            for name, each in self.tensors.items()
         }
 
-    def raw(self, name: str) -> memoryview:
-        """A vector is near 1 (of a norm) or 0 (of a bias), a matrix such that activations stay near 1."""
+    def raw(self, name: str, rows: tuple[int, int] | None = None) -> memoryview:
+        """A norm is near 1, a bias near 0, a matrix such that activations stay near 1."""
         if name in self._small:
             return super().raw(name)
+        return rows_of(self._whole(name), self.tensors[name], rows)
+
+    def _whole(self, name: str) -> memoryview:
         shape, form = self.tensors[name].shape, self.tensors[name].format
         values = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, dtype=np.float32)
-        if len(shape) == 1:
+        if len(shape) == 1 or name.endswith(".bias"):
             return memoryview((values / 4 + name.endswith("norm.weight")).astype("<f4").tobytes())
-        rows = values.reshape(-1, shape[-1]) / np.float32(shape[-1] ** 0.5)
-        return memoryview(stored(rows, form).tobytes())
+        each = values.reshape(-1, shape[-1]) / np.float32(shape[-1] ** 0.5)
+        return memoryview(stored(each, form).tobytes())
 
 
 def _tokenizer() -> dict[str, object]:

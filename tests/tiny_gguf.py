@@ -57,6 +57,7 @@ class TinyLlama:
     context_length: int = 256
     rope_base: float = 10000.0
     tied: bool = True
+    experts: int = 0  # in the place of each feed-forward part; each row goes to two
     seed: int = 0
     matrices: Format = Q4_1
     formats: Mapping[str, Format] = field(default_factory=dict)
@@ -68,15 +69,13 @@ class TinyLlama:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's name and shape, row-major: (outputs, inputs)."""
-        hidden, ffn, kv = self.hidden, self.ffn, self.kv_heads * self.head_dim
+        hidden, kv = self.hidden, self.kv_heads * self.head_dim
         vocabulary = len(tokens())
         shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (vocabulary, hidden)}
         for layer in range(self.layers):
             parts: dict[str, tuple[int, ...]] = {
                 "attn_norm": (hidden,),
-                "ffn_down": (hidden, ffn),
-                "ffn_gate": (ffn, hidden),
-                "ffn_up": (ffn, hidden),
+                **self._feed_forward(),
                 "ffn_norm": (hidden,),
                 "attn_k": (kv, hidden),
                 "attn_output": (hidden, hidden),
@@ -88,6 +87,18 @@ class TinyLlama:
         if not self.tied:
             shapes["output.weight"] = (vocabulary, hidden)
         return shapes
+
+    def _feed_forward(self) -> dict[str, tuple[int, ...]]:
+        hidden, ffn, count = self.hidden, self.ffn, self.experts
+        parts: dict[str, tuple[int, ...]] = {
+            "ffn_down": (hidden, ffn),
+            "ffn_gate": (ffn, hidden),
+            "ffn_up": (ffn, hidden),
+        }
+        if not count:
+            return parts
+        stacked = {f"{name}_exps": (count, *shape) for name, shape in parts.items()}
+        return {"ffn_gate_inp": (count, hidden), **stacked}
 
     def format_of(self, tensor: str) -> Format:
         """The format in which the tensor of this name is written."""
@@ -142,6 +153,9 @@ def _add_metadata(writer: gguf.GGUFWriter, model: TinyLlama) -> None:
     writer.add_vocab_size(len(tokens()))
     writer.add_rope_dimension_count(model.head_dim)
     writer.add_quantization_version(2)
+    if model.experts:
+        writer.add_expert_count(model.experts)
+        writer.add_expert_used_count(2)
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter) -> None:

@@ -41,6 +41,17 @@ TINY = (
     Tiny("phi3", {"sliding_window": 48}),
     Tiny("smollm3"),
     Tiny("olmo2"),
+    Tiny("glm4_moe", {"first_k_dense_replace": 1, "n_routed_experts": 12, "num_experts_per_tok": 3,
+         "n_shared_experts": 1, "n_group": 4, "topk_group": 2,
+         "moe_intermediate_size": 32, "routed_scaling_factor": 1.5, "use_qk_norm": True,
+         "head_dim": 32, "attention_bias": True}),
+    Tiny("minimax_m2", {"num_local_experts": 8, "num_experts_per_tok": 3, "head_dim": 32,
+         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}}),
+    Tiny("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 48}),
+    Tiny("qwen3_moe", {"head_dim": 32, "num_experts": 12, "num_experts_per_tok": 3, "moe_intermediate_size": 32,
+         "norm_topk_prob": True}),
+    Tiny("qwen3_moe", {"head_dim": 32, "num_experts": 12, "num_experts_per_tok": 3, "moe_intermediate_size": 32,
+         "norm_topk_prob": False}, "qwen3_moe, all scores"),
 )  # fmt: skip
 IDS = [tiny.name or tiny.model_type for tiny in TINY]
 

@@ -18,7 +18,9 @@ from twofold.model.operations import (
     Linear,
     LogSumExp,
     RMSNorm,
+    Route,
     Scale,
+    Shares,
     SwiGLU,
     Top,
     WeightOperation,
@@ -69,6 +71,16 @@ def _cases() -> list[Case]:
         Case("top of all", Top("x", WIDTH, "out"), (x,), Plane("out", WIDTH, "i32")),
         Case("gather", Gather("x", "ids", "out"), (x, Plane("ids", 40, "i32")), Plane("out", 40, "f32")),
         Case("log_sum_exp", LogSumExp("wide", "out"), (wide,), Plane("out", 1, "f32")),
+    ]
+    scores, chosen, best = Plane("x", 60, "f32"), Plane("ids", 5, "i32"), Plane("out", 5, "i32")
+    cases += [
+        Case("route", Route("x", 5, "out"), (scores,), best),
+        Case("route, bias", Route("x", 5, "out", True, "w"), (scores,), best, (1, 60)),
+        Case("route, groups", Route("x", 5, "out", True, "w", 6, 2), (scores,), best, (1, 60)),
+    ]
+    cases += [
+        Case(f"shares {way}", Shares("x", "ids", "out", *way), (scores, chosen), Plane("out", 5, "f32"))
+        for way in ((False, True, 1.0), (False, False, 2.5), (True, True, 2.5), (True, False, 1.0))
     ]
     for f in FORMATS:
         ids = (Plane("ids", 1, "i32"),)

@@ -113,9 +113,10 @@ def test_two_processors_with_half_of_the_segments_each_change_no_bit(
     case: Case, backend: Native, scheme: str, tmp_path: Path
 ) -> None:
     with opened(case.source) as checkpoint:
-        segments = range(len(checkpoint.model.segments))
-        halves = segments[: len(segments) // 2], segments[len(segments) // 2 :]
-        memories = [WeightMemory(checkpoint.model, checkpoint.tensor, backend, segments=half) for half in halves]
+        model = checkpoint.model
+        steps = range(model.manifest.ends.stop)
+        halves = [model.manifest.holding(half) for half in (steps[: len(steps) // 2], steps[len(steps) // 2 :])]
+        memories = [WeightMemory(model, checkpoint.tensor, backend, segments=sorted(half)) for half in halves]
     urls = [f"shm://{tmp_path}/{i}" if scheme == "shm" else "tcp://127.0.0.1:0" for i in range(2)]
     with (
         served(memories[0], urls[0]) as one,

@@ -32,6 +32,8 @@ SHAPES = {
     "six heads share one KV head": TinyLlama(hidden=96, heads=6, kv_heads=1, ffn=64, matrices=Q8_0),
     "wide heads, no sharing": TinyLlama(hidden=128, heads=2, kv_heads=2, ffn=160, layers=3),
     "one layer": TinyLlama(layers=1),
+    "experts": TinyLlama(experts=7),
+    "experts of float weights": TinyLlama(experts=4, matrices=BF16, formats={"ffn_gate_inp": F32}),
 }
 TOKENS = 70  # past the first chunk of 64 positions
 

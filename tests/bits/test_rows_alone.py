@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from one_operation import CASES, one_operation
 from segment_runner import Runner
+from tiny_gguf import TinyLlama, write_tiny_llama
 
 from twofold.kernels.base import Backend
 from twofold.kernels.reference import Reference
@@ -54,8 +55,9 @@ def test_every_context_free_operation_treats_each_row_alone(case, backend: Backe
     kernels.close()
 
 
-def test_every_segment_treats_each_row_alone(tiny_path: Path, backend: Backend) -> None:
-    with Checkpoint.open(tiny_path) as checkpoint:
+@pytest.mark.parametrize("experts", [0, 5])
+def test_every_segment_treats_each_row_alone(experts: int, backend: Backend, tmp_path: Path) -> None:
+    with Checkpoint.open(write_tiny_llama(tmp_path / "m.gguf", TinyLlama(experts=experts))) as checkpoint:
         model, layout = checkpoint.model, Layout(checkpoint.model.manifest)
         kernels = backend.weights(model, checkpoint.tensor, range(len(model.segments)), layout)
     runner = Runner(model, kernels, layout)

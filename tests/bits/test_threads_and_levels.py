@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engines import LEVELS, all_logits, engine, native, some_tokens
+from tiny_gguf import TinyLlama, write_tiny_llama
 
 # SHA-256 of the logits (f32, little endian) of 80 tokens through SmolLM2: numerics version 1, on any processor.
 # They change only together with NUMERICS in model/manifest.py.
@@ -30,8 +31,10 @@ def test_every_number_of_threads_gives_the_golden_digest(smollm2_path: Path, thr
     assert digest_of(smollm2_path, threads, None) == GOLDEN
 
 
+@pytest.mark.parametrize("experts", [0, 5])
 @pytest.mark.parametrize("threads", [1, 2, 4, 7])
-def test_threads_change_no_bit_of_a_tiny_model(tiny_path: Path, threads: int) -> None:
+def test_threads_change_no_bit_of_a_tiny_model(threads: int, experts: int, tmp_path: Path) -> None:
+    tiny_path = write_tiny_llama(tmp_path / "m.gguf", TinyLlama(experts=experts))
     with native(1) as one, engine(tiny_path, one) as alone:
         tokens = some_tokens(130, alone.manifest.vocabulary)
         expected = all_logits(alone, tokens)

@@ -15,28 +15,38 @@ from transformers import AutoModelForCausalLM
 
 from twofold.model.format import F32, Q4_0, Q4_1, Q8_0, Format
 from twofold.model.hub.directory import HubDirectory
-from twofold.model.source import Shape
+from twofold.model.source import Shape, rows_of
 
 TOKENS = np.random.default_rng(7).integers(1, VOCABULARY - 60, 200).tolist()  # past every window and three chunks
 STEPS = 64  # past another chunk
 TIE = 4e-3  # two logits that q, k and v of 16 bits may put in another order; once in hundreds of tokens
 
+# Where experts nearly tie, rounded activations send a row to another one, which no mean divergence bounds.
+DENSE = [tiny for tiny in TINY if not any("expert" in key for key in tiny.config)]
 
-class Quantised(HubDirectory):
-    """A checkpoint directory whose matrices are kept in blocks."""
+
+class Quantised:
+    """A checkpoint directory whose matrices are kept in blocks; a `Source`."""
 
     def __init__(self, path: Path, matrices: Format) -> None:
-        super().__init__(path)
-        self._matrices = matrices
+        self._plain = HubDirectory(path)
+        self.path, self.metadata = path, self._plain.metadata
         self.tensors = {
-            name: Shape(each.shape, F32 if len(each.shape) == 1 else matrices) for name, each in self.tensors.items()
+            name: Shape(each.shape, F32 if len(each.shape) == 1 or name.endswith(".bias") else matrices)
+            for name, each in self._plain.tensors.items()
         }
 
-    def raw(self, name: str) -> memoryview:
-        data, shape = super().raw(name), self.tensors[name].shape
-        if len(shape) == 1:
-            return data
-        return memoryview(stored(np.frombuffer(data, "<f4").reshape(-1, shape[-1]), self._matrices).tobytes())
+    def raw(self, name: str, rows: tuple[int, int] | None = None) -> memoryview:
+        data, each = self._plain.raw(name), self.tensors[name]
+        if each.format is not F32:
+            data = memoryview(stored(np.frombuffer(data, "<f4").reshape(-1, each.shape[-1]), each.format).tobytes())
+        return rows_of(data, each, rows)
+
+    def give_back(self, raw: memoryview) -> None:
+        self._plain.give_back(raw)
+
+    def close(self) -> None:
+        self._plain.close()
 
 
 def theirs(folder: Path) -> Any:
@@ -69,7 +79,7 @@ def test_float_weights_give_the_distribution_and_the_greedy_tokens_of_transforme
 
 
 @pytest.mark.parametrize("form", [Q8_0, Q4_0, Q4_1], ids=lambda form: form.name)
-@pytest.mark.parametrize("tiny", TINY, ids=IDS)
+@pytest.mark.parametrize("tiny", DENSE, ids=lambda tiny: tiny.name or tiny.model_type)
 def test_quantised_weights_give_the_distribution_of_transformers_on_the_same_weights(
     tiny: Tiny, form: Format, tmp_path: Path
 ) -> None:

@@ -28,6 +28,9 @@ def write_tiny(folder: Path, tiny: Tiny, *, seed: int = 0, grid: Format = F32) -
             else:
                 values = torch.randn_like(weight) / weight.shape[-1] ** 0.5
                 weight.copy_(torch.from_numpy(on_the_grid(values.numpy(), grid)))
+        for name, buffer in model.named_buffers():
+            if name.endswith("correction_bias"):
+                buffer.copy_(torch.randn_like(buffer) / 4)
     model.save_pretrained(folder)
     _tokenizer().save_pretrained(folder)
     return folder

@@ -72,7 +72,8 @@ static void release(struct value *v) { free(v->scratch); free(v->scale); free(v)
 /* whoever needs more than the columns that its own thread has just made, in the same group of steps, waits */
 static struct step *then(struct program *p, enum step_kind kind, const struct value *a, const struct value *b, const struct value *out) {
   struct step *s = &p->step[p->steps++];
-  const int whole_rows = kind == STEP_EMBED || kind == STEP_RMS_NORM || kind == STEP_LAYER_NORM || kind == STEP_TOP || kind == STEP_LOG_SUM_EXP;
+  const int whole_rows = kind == STEP_EMBED || kind == STEP_RMS_NORM || kind == STEP_LAYER_NORM || kind == STEP_TOP || kind == STEP_LOG_SUM_EXP ||
+                         kind == STEP_ROUTE || kind == STEP_SHARES;
   *s = (struct step){.kind = kind, .a = a, .b = b, .out = out, .columns = !whole_rows};
   s->waits = kind == STEP_LINEAR || !s->columns || (p->steps > 1 && (!s[-1].columns || s[-1].out->width != out->width));
   return s;
@@ -169,11 +170,36 @@ static void say_rows(void) {
   numbers(x, WIDTH, 0x1p-12f);
   say_row("layer_norm", STEP_LAYER_NORM, 0, x, WIDTH, 4);
   say_row("bias", STEP_BIAS, 0, x, WIDTH, 4);
-  say_row("scale", STEP_SCALE, 0, x, WIDTH, 4);
   say_row("geglu", STEP_GEGLU, 0, x, WIDTH, 4);
+  say_row("scale", STEP_SCALE, 0, x, WIDTH, 4);
   say_row("top", STEP_TOP, 0, x, WIDTH, 4); /* all of them, in order */
   say_row("log_sum_exp", STEP_LOG_SUM_EXP, 0, x, WIDTH, 4);
   free(x), free(h);
+}
+/* which experts rows go to, and what those weigh, in the four ways */
+static void say_routes(void) {
+  enum { EXPERTS = 60, CHOSEN = 5, ROWS = 9 };
+  struct value *x = scratch(EXPERTS), *ids = scratch(CHOSEN), *y = scratch(CHOSEN);
+  float *bias = room(EXPERTS * 4);
+  uint64_t hash = EMPTY;
+  begin("routes");
+  numbers((float *)x->scratch, ROWS * EXPERTS, 0x1p-13f);
+  numbers(bias, EXPERTS, 0x1p-16f);
+  ((float *)x->scratch)[3] = ((float *)x->scratch)[40] = 7.0f;                             /* a tie, */
+  ((float *)x->scratch)[EXPERTS] = __builtin_nanf("");                                     /* what is no number, */
+  for (int i = 0; i < EXPERTS; i++) ((float *)x->scratch)[2 * EXPERTS + i] = i % 7 - 3.0f; /* and many ties */
+  for (int way = 0; way < 4; way++) {
+    struct program p = {.steps = 0};
+    struct step *s = then(&p, STEP_ROUTE, x, 0, ids);
+    s->chosen = (struct chosen){way & 1, 1, way & 2 ? 6 : 1, way & 2 ? 2 : 1};
+    if (way & 1) s->weight = (struct matrix){1, EXPERTS, bias, FORMAT_F32, 0};
+    s = then(&p, STEP_SHARES, x, ids, y);
+    s->chosen = (struct chosen){way & 1, way >> 1, 1, 1}, s->constant = 2.5f;
+    run(&p, three, 0, ROWS);
+    hash = hashed(hashed(hash, ids->scratch, ROWS * CHOSEN * 4), y->scratch, ROWS * CHOSEN * 4);
+  }
+  say("routes", hash);
+  release(x), release(ids), release(y), free(bias);
 }
 static void say_exponential(void) {
   enum { WIDTH = 4096 };
@@ -338,6 +364,7 @@ int main(void) {
     for (int i = 0; i < KINDS; i++) say_embed(&kinds[i]);
     for (int i = 0; i < KINDS; i++) for (int fine = 0; fine <= (kinds[i].block > 1); fine++) say_linear(&kinds[i], fine);
     say_rows();
+    say_routes();
     say_exponential();
     say_choice();
     say_segment();

@@ -48,7 +48,7 @@ def changed(path: Path, **metadata: object) -> GgufFile:
         ({"llama__rope__scale_linear": 4.0}, "rotary scaling by the old key"),
         ({"llama__rope__dimension_count": 32}, "llama.rope.dimension_count"),
         ({"llama__rope__dimension_count": 7}, "must be even"),
-        ({"llama__expert_count": 8}, "mixture of experts"),
+        ({"llama__expert_count": 8}, "expert_used_count is None"),
         ({"llama__context_length": None}, "context_length"),
         ({"tokenizer__ggml__model": "llama"}, "llama"),
         ({"tokenizer__ggml__tokens": None}, "tokenizer.ggml.tokens"),

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -70,7 +70,11 @@ def _segments(found: Anatomy) -> Table:
     table.add_column("weight bytes", justify="right")
     table.add_column("then, context-aware")
     table.add_column("context bytes a token", justify="right")
-    for span, each, first in _runs_of(found.segments, "segment"):
+    steps = [row for row in found.segments if row.then]
+    parts: dict[SegmentRow, list[SegmentRow]] = {}  # experts, and parts of segments that have some, by what they are
+    for row in found.segments[len(steps) :]:
+        parts.setdefault(msgspec.structs.replace(row, segment=0), []).append(row)
+    for span, each, first in _runs_of([*steps, *chain.from_iterable(parts.values())], "segment"):
         table.add_row(
             span, _planes(first.takes), _runs(first.operations), _planes(first.gives),
             f"{first.weight_bytes:,}{each}", " ".join(first.then), f"{first.context_bytes_per_token:,}{each}",
@@ -104,9 +108,12 @@ Row = TypeVar("Row", SegmentRow, LayerRow)
 def _runs_of(rows: Sequence[Row], number: str) -> Iterator[tuple[str, str, Row]]:
     """(numbers, " each" if they are several, first) of every run of rows that differ in their number alone."""
     for _, same in groupby(rows, key=lambda row: msgspec.structs.replace(row, **{number: 0})):
-        first, *others = same
-        last = getattr(others[-1] if others else first, number)
-        yield (f"{getattr(first, number)}–{last}" if others else f"{last}"), (" each" if others else ""), first
+        alike = list(same)
+        numbers = [getattr(row, number) for row in alike]
+        between = "–" if numbers[-1] - numbers[0] < len(numbers) else " … "
+        several = len(numbers) > 1
+        span = f"{numbers[0]}{between}{numbers[-1]}" if several else f"{numbers[0]}"
+        yield span, (" each" if several else ""), alike[0]
 
 
 def _runs(names: tuple[str, ...]) -> str:

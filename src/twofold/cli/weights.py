@@ -44,6 +44,10 @@ Segments = Annotated[
     str | None,
     typer.Option(metavar="RANGES", help="Hold these segments alone, like 0-15 or 0-3,7 (twofold inspect lists them)."),
 ]
+Experts = Annotated[
+    str | None,
+    typer.Option(metavar="RANGES", help="Hold these experts of each mixture alone, like 0-63; others hold the rest."),
+]
 NeedTokens = Annotated[
     bool, typer.Option("--tokens", help="Let in only who has a token (twofold keys grant), on this host too.")
 ]
@@ -61,6 +65,7 @@ def weights(
     listen: Listen = None,
     origin: Origin = None,
     segments: Segments = None,
+    experts: Experts = None,
     tokens: NeedTokens = False,
     metrics: Metrics = None,
     threads: options.Threads = None,
@@ -76,7 +81,7 @@ def weights(
         with show.ShownProgress() as progress:
             backend = open_backend(settings, progress)
             with open_checkpoint(model, progress) as checkpoint:
-                memory = load_weights(checkpoint, backend, progress, segments=segments)
+                memory = load_weights(checkpoint, backend, progress, segments=segments, experts=experts)
     except BaseException:
         for listener in listeners:
             listener.close()

@@ -23,6 +23,7 @@ from twofold.memory.context import ContextMemory
 from twofold.memory.map import Entry
 from twofold.memory.weight import WeightMemory
 from twofold.model.checkpoint import Checkpoint
+from twofold.model.manifest import Manifest
 from twofold.model.ranges import parse_ranges
 from twofold.model.tokenizer import Tokenizer, TokenizerData
 from twofold.processor.spawn import SpawnedWeights, weights_command
@@ -60,23 +61,25 @@ def open_backend(settings: Settings, progress: Progress) -> Native:
 
 
 def load_weights(
-    checkpoint: Checkpoint, backend: Native, progress: Progress, *, segments: str | None = None
+    checkpoint: Checkpoint,
+    backend: Native,
+    progress: Progress,
+    *,
+    segments: str | None = None,
+    experts: str | None = None,
 ) -> WeightMemory:
     """The weights of some segments (`0-3,7`; default all) in a weight memory of this process.
 
-    ConfigurationError for a segment that the model does not have.
+    `experts`: of each mixture these alone. ConfigurationError for a segment or an expert that the model does not have.
     """
     manifest = checkpoint.model.manifest
-    wanted = frozenset(range(manifest.segments)) if segments is None else parse_ranges(segments)
-    if max(wanted) >= manifest.segments:
-        raise ConfigurationError(
-            f"{one_line(manifest.name)} has segments 0-{manifest.segments - 1}, not {max(wanted)}; see twofold inspect"
-        )
+    wanted = _numbers(manifest, "segments", segments, manifest.ends.stop)
+    own = _numbers(manifest, "experts", experts, max((each.count for each in manifest.mixtures), default=0))
     return WeightMemory(
         checkpoint.model,
         checkpoint.tensor,
         backend,
-        segments=sorted(wanted),
+        segments=sorted(manifest.holding(wanted, None if experts is None else own)),
         tokenizer=functools.partial(msgspec.msgpack.encode, checkpoint.tokenizer),
         progress=lambda done, total: progress("load", done, total),
     )
@@ -125,6 +128,17 @@ def _in_process(model: str, settings: Settings, progress: Progress) -> Iterator[
         stack.callback(weights.close)
         attachments = stack.enter_context(attached_to(weights))
         yield _ready(stack, attachments, tokenizer, backend, settings, wait=Seconds(0))
+
+
+def _numbers(manifest: Manifest, what: str, ranges: str | None, count: int) -> frozenset[int]:
+    """Which of the model's `count` segments or experts are meant; all if nothing is said."""
+    if ranges is None:
+        return frozenset(range(count))
+    found = parse_ranges(ranges)
+    if max(found) >= count:
+        has = f"has {what} 0-{count - 1}, not {max(found)}" if count else f"has no {what}"
+        raise ConfigurationError(f"{one_line(manifest.name)} {has}; see twofold inspect")
+    return found
 
 
 def attached_to(*services: Service) -> Attachments:

@@ -59,13 +59,17 @@ class Engine:
         spent, seen, layers = self.weights.spent, self.weights.attachments.map, range(len(self.manifest.layers))
         lanes = list(self._lanes)
         segments = [walked + spent.segments_ns[i] for i, walked in enumerate(self._walk.segments_ns)]
+        for mixture in self.manifest.mixtures:
+            for part in (mixture.front, *mixture.experts, mixture.back):
+                segments[mixture.segment] += segments[part]
+                segments[part] = 0
         return Work(
             calls=spent.calls,
             failovers=spent.failovers,
             weights_ns=spent.weights_ns,
             context_ns=self.context_ns,
             link_ns=spent.link_ns,
-            segments_ns=[*segments[: len(layers)], sum(segments[len(layers) :])],
+            segments_ns=[*segments[: len(layers)], sum(segments[end] for end in self.manifest.ends)],
             layers_ns=[self._walk.layers_ns[i] + sum(lane.layers_ns[i] for lane in lanes) for i in layers],
             processors=[at_work(replica) for replica in seen.replicas],
         )
@@ -196,7 +200,7 @@ class Engine:
         try:
             stands = self._walk(lanes)
             pairs = zip(lanes, stands, strict=True)
-            together(step(lane.weights, lane.attend, lane.rows, lane.task, at) for lane, at in pairs)
+            together(step(lane.parted, lane.attend, lane.rows, lane.task, at) for lane, at in pairs)
         except BaseException:
             for lane in lanes:
                 lane.weights.abandon()

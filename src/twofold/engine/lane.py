@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 from twofold.engine.caller import Caller
+from twofold.engine.experts import PartedWeights
 from twofold.engine.step import Task
 from twofold.memory.context import ContextMemory, Run
 
@@ -13,6 +14,7 @@ class Lane:
 
     def __init__(self, weights: Caller, context: ContextMemory) -> None:
         self.weights, self.rows = weights, weights.rows
+        self.parted = PartedWeights(weights)
         self._context = context
         self.placed = context.placed(weights.rows)
         self.task = Task(0, 0, 0, ())

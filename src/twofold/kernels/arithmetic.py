@@ -7,6 +7,8 @@ summed by a library whose order could change. `docs/numerics.md` says the same i
 import numpy as np
 import numpy.typing as npt
 
+from twofold.model.operations import Route, Shares
+
 F32 = npt.NDArray[np.float32]
 F16 = npt.NDArray[np.float16]
 I32 = npt.NDArray[np.int32]
@@ -132,6 +134,46 @@ def _sum_in_lanes(x: F32) -> F32:
     for k in range(0, x.shape[1], 32):
         lanes = lanes + x[:, k : k + 32]
     return tree_sum(lanes[:, :16] + lanes[:, 16:])
+
+
+def sigmoid(x: F32) -> F32:
+    """1 / (exp(-x) + 1), element by element."""
+    return f32(1) / (exp(-x) + f32(1))
+
+
+def route(x: F32, bias: F32 | None, how: Route) -> I64:
+    """The experts i64[n, k] of rows of scores f32[n, E], by rising number."""
+    value = sigmoid(x) if how.sigmoid else x
+    value = _numbers(value if bias is None else value + bias)
+    left = np.zeros(x.shape, bool)
+    if how.groups > 1:
+        grouped = value.reshape(len(x), how.groups, -1)
+        best = -np.sort(-grouped, axis=2)
+        sums = _numbers(best[..., 0] + best[..., 1])
+        left = np.ones((len(x), how.groups), bool)
+        np.put_along_axis(left, top(sums, how.kept), False, axis=1)
+        left = left.repeat(grouped.shape[2], axis=1)
+    return np.sort(np.lexsort((-value, left), axis=1)[:, : how.k], axis=1)
+
+
+def shares(x: F32, ids: I64, how: Shares) -> F32:
+    """What experts ids i64[n, k] of rows of scores f32[n, E] weigh, f32[n, k]; 0 for an id that is none."""
+    most = _numbers(gather(x, ids) if how.normalised else x).max(1, keepdims=True)
+    weights = sigmoid(x) if how.sigmoid else exp(x - most)
+    chosen = gather(weights, ids)
+    total = np.zeros(len(x), np.float32)
+    for column in (chosen if how.normalised else weights).T:
+        total = total + column
+    if how.sigmoid and not how.normalised:
+        total = np.ones(len(x), np.float32)
+    with np.errstate(invalid="ignore"):
+        found: F32 = chosen / total[:, None] * f32(how.scale)
+    return np.where((ids >= 0) & (ids < x.shape[1]), found, f32(0))
+
+
+def _numbers(x: F32) -> F32:
+    """Minus infinity where there is no number."""
+    return np.where(np.isnan(x), f32(-np.inf), x)
 
 
 LEVELS = {8: f32(127), 16: f32(32512)}  # 32512 = 127 · 256: both bytes of a 16-bit activation fit int8

@@ -25,6 +25,9 @@ class Step(IntEnum):
     BIAS = 12
     GEGLU = 13
     SCALE = 14
+    ROUTE = 15
+    SHARES = 16
+    EXPERTS = 17
 
 
 class MatrixStruct(ctypes.Structure):
@@ -45,6 +48,25 @@ class ValueStruct(ctypes.Structure):
     _fields_ = (("offset", c_int64), ("width", c_int64), ("scratch", c_void_p), ("scale", c_void_p))
 
 
+class ChosenStruct(ctypes.Structure):
+    """`struct chosen`: how experts are chosen and weighed."""
+
+    _fields_ = (("sigmoid", c_int32), ("normalised", c_int32), ("groups", c_int32), ("kept", c_int32))
+
+
+class MixtureStruct(ctypes.Structure):
+    """`struct mixture`: the experts of a step."""
+
+    _fields_ = (
+        ("call", c_void_p),
+        ("count", c_int64),
+        ("steps", c_int64),
+        ("rows", c_void_p),
+        ("into", ValueStruct),
+        ("out", ValueStruct),
+    )
+
+
 class StepStruct(ctypes.Structure):
     """`struct step`: one step of a segment."""
 
@@ -53,12 +75,15 @@ class StepStruct(ctypes.Structure):
         ("waits", c_int32),
         ("a", c_void_p),
         ("b", c_void_p),
+        ("c", c_void_p),
         ("out", c_void_p),
         ("weight", MatrixStruct),
         ("constant", c_float),
         ("fine", c_int32),
         ("columns", c_int32),
         ("zero", c_int32),
+        ("chosen", ChosenStruct),
+        ("mixture", c_void_p),
     )
 
 

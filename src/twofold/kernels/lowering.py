@@ -22,20 +22,27 @@ from twofold.model.operations import (
     Add,
     Bias,
     Embed,
+    Experts,
     Gather,
     GeGLU,
     LayerNorm,
     Linear,
     LogSumExp,
     RMSNorm,
+    Route,
     Scale,
+    Shares,
     SwiGLU,
     Top,
     WeightOperation,
 )
 from twofold.model.segment import Segment
 
-WHOLE_ROWS = (Step.EMBED, Step.RMS_NORM, Step.LAYER_NORM, Step.TOP, Step.GATHER, Step.LOG_SUM_EXP)
+WHOLE_ROWS = (
+    Step.EMBED, Step.RMS_NORM, Step.LAYER_NORM, Step.TOP, Step.GATHER, Step.LOG_SUM_EXP, Step.ROUTE, Step.SHARES,
+    Step.EXPERTS,
+)  # fmt: skip
+READ_ALL = (Step.LINEAR, Step.EXPERTS)  # all threads read all of what they take
 _VECTORS: dict[type, Step] = {RMSNorm: Step.RMS_NORM, LayerNorm: Step.LAYER_NORM, Bias: Step.BIAS}
 
 
@@ -70,16 +77,19 @@ class Buffer:
 
 @dataclass(frozen=True)
 class LoweredStep:
-    """One step: `kind` from `a` (and `b`) into `out`, with the tensor `weight`."""
+    """One step: `kind` from `a` (and `b`, `c`) into `out`, with the tensor `weight`."""
 
     kind: Step
     a: Buffer
     out: Buffer
     b: Buffer | None = None
+    c: Buffer | None = None
     weight: str | None = None
     constant: float = 0.0  # the epsilon of a norm, the factor of a scale
     columns: bool = False
     waits: bool = False
+    choice: Route | Shares | None = None  # how experts are chosen and weighed
+    experts: Experts | None = None
 
     @property
     def fine(self) -> bool:
@@ -165,6 +175,8 @@ class Lowering:
                 step = LoweredStep(Step.SCALE, x, Buffer(operation.out, x.width, plane), constant=operation.factor)
             case Top() | Gather() | LogSumExp():
                 step = self._head(operation, plane)
+            case Route() | Shares() | Experts():
+                step = self._mixture(operation, plane)
         self._emit(step)
         self._values[operation.out] = step.out
         self._rounded = {key: buffer for key, buffer in self._rounded.items() if key[0] != operation.out}
@@ -180,6 +192,18 @@ class Lowering:
             case LogSumExp():
                 return LoweredStep(Step.LOG_SUM_EXP, x, Buffer(operation.out, 1, plane))
 
+    def _mixture(self, operation: Route | Shares | Experts, plane: str | None) -> LoweredStep:
+        x = self._values[operation.x]
+        if isinstance(operation, Route):
+            out = Buffer(operation.out, operation.k, plane)
+            return LoweredStep(Step.ROUTE, x, out, weight=operation.weight, choice=operation)
+        ids = self._values[operation.ids]
+        if isinstance(operation, Shares):
+            out = Buffer(operation.out, ids.width, plane)
+            return LoweredStep(Step.SHARES, x, out, b=ids, constant=operation.scale, choice=operation)
+        shares, out = self._values[operation.shares], Buffer(operation.out, x.width, plane)
+        return LoweredStep(Step.EXPERTS, x, out, b=ids, c=shares, experts=operation)
+
     def _round(self, name: str, bits: int, zero_point: int) -> Buffer:
         """The value as integers, rounded once for all whose weights have this zero point."""
         key = (name, bits, zero_point)
@@ -190,7 +214,7 @@ class Lowering:
         return self._rounded[key]
 
     def _emit(self, step: LoweredStep) -> None:
-        reads = [buffer.name for buffer in (step.a, step.b) if buffer]
+        reads = [buffer.name for buffer in (step.a, step.b, step.c) if buffer]
         share = self._share(step.kind, reads)
         before = self.steps[-1] if self.steps else None
         joins = share is Share.COLUMNS and before is not None and before.columns and before.out.width == step.out.width
@@ -202,7 +226,7 @@ class Lowering:
         self._group = max(self._group, part.group)
         self._written[step.out.name] = part
         for name in reads:
-            self._read.setdefault(name, set()).add(Part(Share.ALL) if step.kind is Step.LINEAR else part)
+            self._read.setdefault(name, set()).add(Part(Share.ALL) if step.kind in READ_ALL else part)
         self.steps.append(replace(step, columns=share is Share.COLUMNS, waits=waits))
 
     def _part(self, share: Share, *, new: bool) -> Part:
@@ -211,7 +235,7 @@ class Lowering:
 
     def _goes_on(self, step: LoweredStep, reads: list[str], part: Part) -> bool:
         """Whether each thread made all that it needs and nobody still reads what it overwrites."""
-        reading = Part(Share.ALL) if step.kind is Step.LINEAR else part
+        reading = Part(Share.ALL) if step.kind in READ_ALL else part
         out = step.out.name
         return (
             all(self._written.get(name, reading) == reading for name in reads)

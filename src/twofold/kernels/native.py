@@ -20,9 +20,11 @@ from twofold.kernels.base import Capabilities, PagePool, Progress, page_layout
 from twofold.kernels.binding import (
     AttendCall,
     AttentionStruct,
+    ChosenStruct,
     ContextCall,
     Functions,
     MatrixStruct,
+    MixtureStruct,
     RotaryStruct,
     SegmentCall,
     StepStruct,
@@ -34,7 +36,8 @@ from twofold.kernels.packing import Arena, Packer, Place, named_tensors, packed_
 from twofold.model.checkpoint import Tensor, Tensors
 from twofold.model.format import Format
 from twofold.model.manifest import Manifest, Model
-from twofold.model.operations import Rotary
+from twofold.model.operations import Experts, Rotary, Route, Shares
+from twofold.model.segment import EXPERT_IN, EXPERT_OUT
 from twofold.wire.rows import Layout, Rows
 
 MAX_HEAD_DIM = 256
@@ -152,11 +155,11 @@ class NativeWeights:
         self._matrices = {place.name: place.at(self._arena.address) for place in places}
         self._buffers: dict[str, ValueStruct] = {}
         self._scratch: list[tuple[npt.NDArray[np.uint8], int]] = []  # memory beside the rows, and bytes a row of it
-        self._calls = {index: self._prepare(model, index) for index in segments}
-        count = model.manifest.segments
-        self._addresses = (ctypes.c_void_p * count)()
-        for index, (_, address) in self._calls.items():
-            self._addresses[index] = address
+        self._addresses = (ctypes.c_void_p * model.manifest.segments)()
+        self._calls: dict[int, tuple[SegmentCall, int]] = {}
+        for index in reversed(segments):  # experts before what calls them
+            self._calls[index] = self._prepare(model, index)
+            self._addresses[index] = self._calls[index][1]
         self._tensors.clear()
 
     def run(self, segment: int, rows: Rows, count: int) -> None:
@@ -197,8 +200,25 @@ class NativeWeights:
         a, out = self._value(step.a), self._value(step.out)
         b = self._value(step.b) if step.b else None
         matrix = self._matrices[step.weight] if step.weight else MatrixStruct()
-        zero = step.out.zero_point
-        return StepStruct(step.kind, step.waits, a, b, out, matrix, step.constant, step.fine, step.columns, zero)
+        c, zero = self._value(step.c) if step.c else None, step.out.zero_point
+        mixture = self._mixture(step.experts, step.a.width) if step.experts else None
+        return StepStruct(
+            step.kind, step.waits, a, b, c, out, matrix, step.constant, step.fine, step.columns, zero,
+            _chosen(step.choice), mixture,
+        )  # fmt: skip
+
+    def _mixture(self, experts: Experts, width: int) -> int:
+        """The address of what a step of these experts knows of them."""
+        last = experts.first + experts.count
+        if not all(self._addresses[experts.first : last]):
+            raise InternalError(f"experts in segments {experts.first} to {last - 1} are not all held")
+        steps = max(self._calls[index][0].steps for index in range(experts.first, last))
+        rows = np.zeros(experts.count, np.int64)
+        planes = (ValueStruct(self._layout.offsets[name], width, None, None) for name in (EXPERT_IN, EXPERT_OUT))
+        first = ctypes.addressof(self._addresses) + experts.first * ctypes.sizeof(ctypes.c_void_p)
+        made = MixtureStruct(first, experts.count, steps, rows.ctypes.data, *planes)
+        self._keep += [rows, made]
+        return ctypes.addressof(made)
 
     def _value(self, buffer: Buffer) -> int:
         key = f"{buffer.plane is not None}:{buffer.name}:{buffer.width}"
@@ -218,6 +238,16 @@ class NativeWeights:
         memory = reserved(self._layout.rows * row_bytes)
         self._scratch.append((memory, row_bytes))
         return memory
+
+
+def _chosen(choice: Route | Shares | None) -> ChosenStruct:
+    match choice:
+        case Route():
+            return ChosenStruct(choice.sigmoid, 1, choice.groups, choice.kept)
+        case Shares():
+            return ChosenStruct(choice.sigmoid, choice.normalised, 1, 1)
+        case None:
+            return ChosenStruct()
 
 
 class NativeContext:

@@ -162,7 +162,9 @@ def _address_of(raw: memoryview) -> int:
 def _vectors(model: Model, segments: Sequence[int]) -> set[str]:
     """The tensors that are vectors kept as float32."""
     operations = [operation for index in segments for operation in model.segments[index].operations]
-    vectors = {operation.weight for operation in operations if isinstance(operation, VectorOperation)}
+    vectors = {
+        operation.weight for operation in operations if isinstance(operation, VectorOperation) and operation.weight
+    }
     if vectors & {operation.weight for operation in operations if isinstance(operation, Linear)}:
         raise InternalError("one tensor is used both as a vector and as a matrix")
     return vectors

@@ -17,23 +17,26 @@ from twofold.model.operations import (
     Attention,
     Bias,
     Embed,
+    Experts,
     Gather,
     GeGLU,
     LayerNorm,
     Linear,
     LogSumExp,
     RMSNorm,
+    Route,
     Scale,
+    Shares,
     SwiGLU,
     Top,
-    WeightlessOperation,
     WeightOperation,
     weight_of,
 )
-from twofold.model.segment import NUMPY
+from twofold.model.segment import EXPERT_IN, EXPERT_OUT, NUMPY
 from twofold.wire.rows import Layout, Rows
 
 BLOCK = 16
+_Weightless = SwiGLU | GeGLU | Add | Scale | Shares | Top | Gather | LogSumExp
 
 
 class ReferenceWeights:
@@ -54,11 +57,27 @@ class ReferenceWeights:
         """Run `segment` on the first `count` rows."""
         cut = self._segments[segment].cut
         values = {plane.name: _widened(rows[plane.name][:count]) for plane in cut.takes}
-        for operation in self._segments[segment].operations:
-            values[operation.out] = self._apply(operation, values)
+        self._work(segment, values)
         for plane in cut.gives:
             with np.errstate(over="ignore"):
                 rows[plane.name][:count] = values[plane.name].astype(NUMPY[plane.dtype])
+
+    def _work(self, segment: int, values: dict[str, F32]) -> None:
+        """All operations of a segment, on values and into values by name."""
+        for operation in self._segments[segment].operations:
+            values[operation.out] = self._apply(operation, values)
+
+    def _mixed(self, operation: Experts, values: dict[str, F32]) -> F32:
+        """Each expert on the rows that are routed to it, summed by rising number."""
+        x, ids, shares = values[operation.x], values[operation.ids], values[operation.shares]
+        total = np.zeros_like(x)
+        for expert in range(operation.count):
+            row, place = np.nonzero(ids == expert)
+            if len(row):
+                inside = {EXPERT_IN: x[row]}
+                self._work(operation.first + expert, inside)
+                total[row] = total[row] + inside[EXPERT_OUT] * shares[row, place][:, None]
+        return total
 
     def native_segments(self) -> None:
         """None are native."""
@@ -86,10 +105,22 @@ class ReferenceWeights:
             case Linear():
                 return self._weights[operation.weight].linear(values[operation.x], operation.activation_bits)
             case _:
+                return self._routed(operation, values)
+
+    def _routed(self, operation: Route | Experts | _Weightless, values: dict[str, F32]) -> F32:
+        match operation:
+            case Route():
+                bias = self._weights[operation.weight].dequantised()[0] if operation.weight else None
+                return arithmetic.route(values[operation.x], bias, operation).astype(np.float32)
+            case Experts():
+                return self._mixed(operation, values)
+            case _:
                 return _weightless(operation, values)
 
 
-def _weightless(operation: WeightlessOperation, values: dict[str, F32]) -> F32:
+def _weightless(
+    operation: SwiGLU | GeGLU | Add | Scale | Shares | Top | Gather | LogSumExp, values: dict[str, F32]
+) -> F32:
     match operation:
         case SwiGLU():
             return arithmetic.swiglu(values[operation.gate], values[operation.up])
@@ -99,6 +130,8 @@ def _weightless(operation: WeightlessOperation, values: dict[str, F32]) -> F32:
             return values[operation.a] + values[operation.b]
         case Scale():
             return values[operation.x] * np.float32(operation.factor)
+        case Shares():
+            return arithmetic.shares(values[operation.x], values[operation.ids].astype(np.int64), operation)
         case _:
             return _of_a_head(operation, values)
 

@@ -179,10 +179,16 @@ class MemoryMap:
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """The segments that a step to all logits calls and nobody can be called for."""
+        """The segments that a step to all logits calls and nobody can be called for, or their parts."""
         if self.manifest is None:
             return ()
-        return tuple(s for s in range(len(self.manifest.layers) + 1) if s not in self.holders)
+        found = {s for s in range(len(self.manifest.layers) + 1) if s not in self.holders}
+        for mixture in self.manifest.mixtures:
+            if mixture.segment in found:
+                parts = {mixture.front, mixture.back, *mixture.experts}
+                missing = parts.difference(self.holders)
+                found = found - {mixture.segment} | missing if missing != parts else found
+        return tuple(sorted(found))
 
     def check(self) -> None:
         """Raise ConfigurationError unless every segment that a step to all logits calls can be called."""

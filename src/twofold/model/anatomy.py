@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -15,14 +15,16 @@ from twofold.model.operations import (
     KINDS,
     ContextLayer,
     Embed,
+    Experts,
     Kind,
     Linear,
+    Route,
     Side,
     WeightOperation,
     kind_of,
     weight_of,
 )
-from twofold.model.segment import Plane
+from twofold.model.segment import Plane, Segment
 
 
 class SegmentRow(msgspec.Struct, frozen=True):
@@ -145,8 +147,8 @@ def _segment(model: Model, index: int, used: Mapping[str, Sized]) -> SegmentRow:
         operations=tuple(kind_of(operation).name for operation in segment.operations),
         weight_bytes=sum(map(_bytes, weights)),
         parameters=sum(map(_elements, weights)),
-        multiplications=_multiplied(segment.operations, used),
-        then=CONTEXT_KINDS[type(layer)] if layer else ("sample",),
+        multiplications=_multiplied(_met(model, segment), used),
+        then=CONTEXT_KINDS[type(layer)] if layer else ("sample",) if index in model.manifest.ends else (),
         context_bytes_per_token=layer.context_bytes if layer else 0,
     )
 
@@ -158,7 +160,19 @@ def _steps(model: Model) -> int:
 
 def _taken(model: Model) -> list[WeightOperation]:
     """The operations that a token meets in one pass."""
-    return [operation for segment in model.segments[: _steps(model)] for operation in segment.operations]
+    return [operation for segment in model.segments[: _steps(model)] for operation in _met(model, segment)]
+
+
+def _met(model: Model, segment: Segment) -> Iterator[WeightOperation]:
+    """The operations of a segment; of its experts, which are all of a size, those of as many as a row goes to."""
+    chosen = 0
+    for operation in segment.operations:
+        yield operation
+        if isinstance(operation, Route):
+            chosen = operation.k
+        elif isinstance(operation, Experts):
+            for expert in model.segments[operation.first : operation.first + chosen]:
+                yield from expert.operations
 
 
 _OF_LAYER = re.compile(r"blk\.(\d+)\.")

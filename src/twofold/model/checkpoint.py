@@ -78,10 +78,10 @@ class Checkpoint:
 
         `name[a:b]` is rows a to b - 1 of the matrix.
         """
-        whole, first, _ = part_of(name)
-        size, stored = matrix_of(self._file, name), matrix_of(self._file, whole)
-        tensor = Tensor(stored.rows, stored.width, stored.format, self._file.raw(whole), self._file.give_back)
-        return tensor if name == whole else tensor.slice(first, size.rows)
+        whole, first, last = part_of(name)
+        size = matrix_of(self._file, name)
+        raw = self._file.raw(whole) if last is None else self._file.raw(whole, (first, last))
+        return Tensor(size.rows, size.width, size.format, raw, self._file.give_back)
 
     def close(self) -> None:
         """Drop the mapping."""

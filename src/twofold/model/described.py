@@ -52,6 +52,7 @@ def model_of(facts: Facts, blueprint: Blueprint, *, digest: str, untitled: str) 
         context_length=facts.integer("context_length", high=1 << 30),
         cuts=tuple(segment.cut for segment in blueprint.segments),
         layers=blueprint.layers,
+        mixtures=blueprint.mixtures,
     )
     return Model(manifest, blueprint.segments)
 

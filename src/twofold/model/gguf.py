@@ -22,6 +22,7 @@ from twofold.errors import InternalError, ModelError
 from twofold.model.format import FORMATS, Format, format_of, name_of
 from twofold.model.gguf_values import Cursor, Value, shown
 from twofold.model.mapped import give_back, mapped, message_name
+from twofold.model.source import rows_of
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -82,11 +83,11 @@ class GgufFile:
             data.close()
             raise
 
-    def raw(self, name: str) -> memoryview:
-        """Exactly the bytes of one tensor: a read-only view into the mapping, nothing copied.
+    def raw(self, name: str, rows: tuple[int, int] | None = None) -> memoryview:
+        """Exactly the bytes of one tensor, or of rows a to b - 1 of its matrix.
 
-        The view stays valid for as long as it is held, also after `close`. ModelError if there is no such
-        tensor.
+        It is a read-only view into the mapping, nothing copied, and stays valid for as long as it is held, also after
+        `close`. ModelError if there is no such tensor.
         """
         if self._data is None:
             raise InternalError(f"{self.path} was closed before {name!r} was read; this is a bug, report it")
@@ -94,7 +95,7 @@ class GgufFile:
         if info is None:
             what = f"has no tensor {shown(name)}"
             raise ModelError(f"{message_name(self.path)}: {what}; use a complete file of a supported model")
-        return memoryview(self._data)[info.offset : info.offset + info.size_bytes]
+        return rows_of(memoryview(self._data)[info.offset : info.offset + info.size_bytes], info, rows)
 
     def give_back(self, raw: memoryview) -> None:
         """Tell the system that the file up to the end of `raw`, a part of a tensor, need not stay in our memory."""

@@ -140,8 +140,55 @@ class LogSumExp(msgspec.Struct, frozen=True, tag=True):
     out: str
 
 
-VectorOperation = RMSNorm | LayerNorm | Bias  # their tensor is one row, kept as f32
-WeightlessOperation = SwiGLU | GeGLU | Add | Scale | Top | Gather | LogSumExp  # they hold no tensor
+class Route(msgspec.Struct, frozen=True, tag=True):
+    """out[n, k] i32: the experts that each row goes to, by rising number; x[n, E] f32 (arXiv 1701.06538).
+
+    They are the `k` of the largest x, or, if `sigmoid`, of the largest 1 / (1 + exp(-x)), with bias[E] added if there
+    is a `weight`. Of `groups` of neighbouring experts, only those of the `kept` groups whose best two have the largest
+    sum are considered (DeepSeek-AI 2024, arXiv 2412.19437).
+    """
+
+    x: str
+    k: int
+    out: str
+    sigmoid: bool = False
+    weight: str | None = None
+    groups: int = 1
+    kept: int = 1
+
+
+class Shares(msgspec.Struct, frozen=True, tag=True):
+    """out[n, k] f32: what the experts ids[n, k] i32 of each row weigh by its scores x[n, E] f32.
+
+    `normalised`: the softmax of the chosen scores, else of all; or, if `sigmoid`, 1 / (1 + exp(-x)), over its sum if
+    `normalised`. All times `scale`, an f32 value.
+    """
+
+    x: str
+    ids: str
+    out: str
+    sigmoid: bool = False
+    normalised: bool = True
+    scale: float = 1.0
+
+
+class Experts(msgspec.Struct, frozen=True, tag=True):
+    """out[n, H] f32: the sum of shares[n, k] · expert(x[n, H]) over ids[n, k], by rising number.
+
+    Each expert is a segment of its own: `count` of them from segment `first` on, which take "expert in" and give
+    "expert out", f32[H] both.
+    """
+
+    x: str
+    ids: str
+    shares: str
+    first: int
+    count: int
+    out: str
+
+
+VectorOperation = RMSNorm | LayerNorm | Bias | Route  # their tensor, if any, is one row, kept as f32
+WeightlessOperation = SwiGLU | GeGLU | Add | Scale | Top | Gather | LogSumExp | Shares | Experts  # they hold no tensor
 WeightOperation = Embed | Linear | VectorOperation | WeightlessOperation
 
 
@@ -216,6 +263,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("top", Side.CONTEXT_FREE, "f32[n,V] → i32[n,k]", "R1: this row, which of its values are largest"),
     Kind("gather", Side.CONTEXT_FREE, "f32[n,V], i32[n,k] → f32[n,k]", "R1: this row's own values"),
     Kind("log_sum_exp", Side.CONTEXT_FREE, "f32[n,V] → f32[n,1]", "R1: this row, summed"),
+    Kind("route", Side.CONTEXT_FREE, "f32[n,E] → i32[n,k]", "R1: this row and fixed weights"),
+    Kind("shares", Side.CONTEXT_FREE, "f32[n,E], i32[n,k] → f32[n,k]", "R1: this row's own values"),
+    Kind("experts", Side.CONTEXT_FREE, "f32[n,H], i32[n,k], f32[n,k] → f32[n,H]", "R1: this row and fixed weights"),
     Kind(
         "rotary",
         Side.CONTEXT_AWARE,
@@ -247,6 +297,9 @@ _NAMES: dict[type, str] = {
     Top: "top",
     Gather: "gather",
     LogSumExp: "log_sum_exp",
+    Route: "route",
+    Shares: "shares",
+    Experts: "experts",
 }
 
 
@@ -263,14 +316,16 @@ def inputs_of(operation: WeightOperation) -> tuple[str, ...]:
     match operation:
         case Embed():
             return (operation.ids,)
-        case RMSNorm() | LayerNorm() | Bias() | Linear() | Scale() | Top() | LogSumExp():
+        case RMSNorm() | LayerNorm() | Bias() | Linear() | Scale() | Top() | LogSumExp() | Route():
             return (operation.x,)
         case SwiGLU() | GeGLU():
             return (operation.gate, operation.up)
         case Add():
             return (operation.a, operation.b)
-        case Gather():
+        case Gather() | Shares():
             return (operation.x, operation.ids)
+        case Experts():
+            return (operation.x, operation.ids, operation.shares)
 
 
 def weight_of(operation: WeightOperation) -> str | None:

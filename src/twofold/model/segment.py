@@ -6,17 +6,24 @@ A model of L layers is L + 1 segments with L context layers between them. Segmen
 they take the same planes, and a step calls one of them. Segment L gives all logits; segment L + 1 gives the largest
 of them, for networks that should not carry a vocabulary per token.
 
+A segment with a mixture of experts can be called whole, or in parts, which come after the ends:
+
+    front ──expert in, ids, shares──▶ the experts chosen, each a segment ──expert out──▶ summed ──▶ back
+
+The parts are derived: `front` is the segment up to its experts, `back` what follows them.
+
 A plane is a matrix with one row a token; its dtype is part of the numerics: a value is rounded to it at the cut,
 whether the cut is crossed inside one process or between two hosts (R5).
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 import numpy as np
 
 from twofold.errors import InternalError
-from twofold.model.operations import Embed, Gather, LogSumExp, Top, WeightOperation, inputs_of
+from twofold.model.operations import Embed, Experts, Gather, LogSumExp, Route, Top, WeightOperation, inputs_of
 
 Dtype = Literal["f32", "f16", "i32"]
 NUMPY: dict[str, np.dtype[np.generic]] = {
@@ -26,6 +33,8 @@ NUMPY: dict[str, np.dtype[np.generic]] = {
 }
 
 
+ENDS = 2  # of a step: all logits, or the largest
+EXPERT_IN, EXPERT_OUT = "expert in", "expert out"  # planes of an expert
 TOP_WIDTH = 256  # logits that segment L + 1 gives of each row, or all if the vocabulary is smaller
 
 
@@ -74,6 +83,61 @@ def top_of(head: Segment) -> Segment:
         LogSumExp(logits.name, "log_sum_exp"),
     )
     return Segment(Cut(head.cut.takes, gives), (*head.operations, *largest))
+
+
+class Mixture(msgspec.Struct, frozen=True):
+    """The parts of a segment with experts, by number; its experts are segments first .. first + count - 1.
+
+    `ids`, `shares` and `routed` are planes: what the front gives beside "expert in", and the sum that the back takes.
+    """
+
+    segment: int
+    front: int
+    back: int
+    first: int
+    count: int
+    ids: str
+    shares: str
+    routed: str
+
+    @property
+    def experts(self) -> range:
+        """The segments of the experts."""
+        return range(self.first, self.first + self.count)
+
+
+def with_parts(steps: Sequence[Segment], experts: Sequence[Segment]) -> tuple[tuple[Segment, ...], tuple[Mixture, ...]]:
+    """All segments of a model: those of a step and its ends, their experts, and parts of those that have experts."""
+    numbers: dict[Segment, int] = {}
+    mixtures = []
+    for index, segment in enumerate(steps):
+        for at, operation in enumerate(segment.operations):
+            if isinstance(operation, Experts):
+                planes = experts[operation.first - len(steps)].cut.takes
+                front, back = (
+                    numbers.setdefault(part, len(steps) + len(experts) + len(numbers))
+                    for part in _parts_of(segment, at, operation, planes[0])
+                )
+                names = operation.ids, operation.shares, operation.out
+                mixtures.append(Mixture(index, front, back, operation.first, operation.count, *names))
+    return (*steps, *experts, *numbers), tuple(mixtures)
+
+
+def _parts_of(segment: Segment, at: int, experts: Experts, into: Plane) -> tuple[Segment, Segment]:
+    """(front, back) of a segment whose operation `at` is `experts`; what passes it by is as wide as what goes in."""
+    before, after = segment.operations[:at], segment.operations[at + 1 :]
+    chosen = next(op.k for op in before if isinstance(op, Route) and op.out == experts.ids)
+    planes = {plane.name: plane for plane in segment.cut.takes}
+    planes |= {experts.ids: Plane(experts.ids, chosen, "i32"), experts.shares: Plane(experts.shares, chosen, "f32")}
+    needed, made = [experts.out], {experts.out}
+    for operation in after:
+        needed += [name for name in inputs_of(operation) if name not in made and name not in needed]
+        made.add(operation.out)
+    takes = tuple(planes.get(name, Plane(name, into.width, "f32")) for name in needed)
+    ready = {operation.out for operation in before}
+    others = tuple(plane for plane in takes if plane.name in ready and plane.name != experts.x)
+    gives = (into, planes[experts.ids], planes[experts.shares], *others)
+    return Segment(Cut(segment.cut.takes, gives), before), Segment(Cut(takes, segment.cut.gives), after)
 
 
 def check_segment(index: int, segment: Segment) -> None:

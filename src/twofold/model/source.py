@@ -28,6 +28,12 @@ class Shape:
     format: Format
 
 
+def rows_of(raw: memoryview, stored: Stored, rows: tuple[int, int] | None) -> memoryview:
+    """Of all the bytes of a tensor those of rows a to b - 1 of its matrix (None: all), nothing copied."""
+    each = stored.format.size_bytes(stored.shape[-1])
+    return raw if rows is None else raw[rows[0] * each : rows[1] * each]
+
+
 class Source(Protocol):
     """An open checkpoint: `GgufFile` or `HubDirectory`."""
 
@@ -43,8 +49,8 @@ class Source(Protocol):
     def tensors(self) -> Mapping[str, Stored]:
         """Every tensor by name."""
 
-    def raw(self, name: str) -> memoryview:
-        """The bytes of a tensor, valid for as long as the view is held."""
+    def raw(self, name: str, rows: tuple[int, int] | None = None) -> memoryview:
+        """The bytes of a tensor, or of rows a to b - 1 of its matrix, valid for as long as the view is held."""
 
     def give_back(self, raw: memoryview) -> None:
         """The system may take the memory of these bytes; they can be read again."""

@@ -9,7 +9,8 @@ Both sides apply the same test to the same two messages.
 import msgspec
 
 from twofold.errors import FrameError, one_line
-from twofold.model.segment import Plane
+from twofold.model.manifest import Manifest
+from twofold.model.segment import EXPERT_IN, EXPERT_OUT, Mixture, Plane
 from twofold.units import GIB, bytes_text
 from twofold.wire.message import Hello, Welcome
 from twofold.wire.rows import Layout
@@ -78,7 +79,9 @@ def _manifest_problem(welcome: Welcome) -> str | None:
     manifest = welcome.manifest
     if len(manifest.digest) != DIGEST_DIGITS or not set(manifest.digest) <= set("0123456789abcdef"):
         return f"its digest is not {DIGEST_DIGITS} hexadecimal digits"
-    ends = manifest.cuts[len(manifest.layers) :]
+    if not all(_fits(manifest, mixture) for mixture in manifest.mixtures):
+        return "its mixtures of experts do not go with its segments"
+    ends = [manifest.cuts[end] for end in manifest.ends]
     if not ends or any(cut.takes != ends[0].takes for cut in ends):
         return f"{manifest.segments} segments do not go with {len(manifest.layers)} layers"
     seen: dict[str, Plane] = {}
@@ -89,6 +92,23 @@ def _manifest_problem(welcome: Welcome) -> str | None:
             if seen.setdefault(plane.name, plane) != plane:
                 return f"plane {one_line(plane.name)} differs from one cut to another"
     return None
+
+
+def _fits(manifest: Manifest, mixture: Mixture) -> bool:
+    """Whether the parts of a mixture are segments that take and give what parts do."""
+    parts = (mixture.first, mixture.first + mixture.count - 1, mixture.front, mixture.back)
+    if not 0 <= mixture.segment < mixture.first or not all(len(manifest.layers) < n < manifest.segments for n in parts):
+        return False
+    given = {plane.name: plane.dtype for plane in manifest.cuts[mixture.front].gives}
+    taken = {plane.name: plane.dtype for plane in manifest.cuts[mixture.back].takes}
+    experts = {manifest.cuts[expert] for expert in mixture.experts}
+    return (
+        mixture.count >= 1
+        and (given.get(EXPERT_IN), given.get(mixture.ids), given.get(mixture.shares)) == ("f32", "i32", "f32")
+        and taken.get(mixture.routed) == "f32"
+        and len(experts) == 1
+        and [plane.name for cut in experts for plane in (*cut.takes, *cut.gives)] == [EXPERT_IN, EXPERT_OUT]
+    )
 
 
 def _short(digest: str) -> str:

@@ -34,8 +34,7 @@ class Layout:
         self.model = bytes.fromhex(manifest.digest)[:MODEL_BYTES]  # what every CALL and REPLY carries of the digest
         self.cuts = manifest.cuts
         self.planes: dict[str, Plane] = {plane.name: plane for plane in manifest.planes()}
-        self._ends = len(manifest.layers)  # segments from here on end a step
-        last = {plane.name for cut in manifest.cuts[self._ends :] for plane in cut.gives}
+        last = {plane.name for end in manifest.ends for plane in manifest.cuts[end].gives}
         self.capacity = {name: head_rows if name in last else rows for name in self.planes}
         self.offsets: dict[str, int] = {}
         end = 0
@@ -46,7 +45,8 @@ class Layout:
 
     def limit(self, segment: int) -> int:
         """The most rows one call of `segment` may carry."""
-        return self.head_rows if segment >= self._ends else self.rows
+        cut = self.cuts[segment]
+        return min((self.capacity[plane.name] for plane in (*cut.takes, *cut.gives)), default=self.rows)
 
     def longest(self, *, gives: bool) -> int:
         """Bytes of the longest payload of any call, or of any reply."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from twofold.errors import ModelError
 from twofold.model import rotary
 from twofold.model.operations import ContextLayer, Rotary
-from twofold.model.segment import Segment
+from twofold.model.segment import Mixture, Segment
 from twofold.model.strings import Strings
 
 BLOCK = 32  # activations are rounded to integers in blocks of 32
@@ -67,11 +67,16 @@ class Facts:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """A model before its weights: segments 0 .. L, context layers 0 .. L-1, tensor name → shape, row-major."""
+    """A model before its weights: segments 0 .. L, context layers 0 .. L-1, tensor name → shape, row-major.
+
+    `experts`: segments that `Experts` name, from the one after the ends of the step on; `mixtures` follow from them.
+    """
 
     segments: tuple[Segment, ...]
     layers: tuple[ContextLayer, ...]
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    experts: tuple[Segment, ...] = ()
+    mixtures: tuple[Mixture, ...] = ()
 
 
 FACTORS, SHORT, LONG = "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"

@@ -16,10 +16,6 @@ def build(facts: Facts) -> Blueprint:
 
 
 def _post_norm(parts: Parts, attention: Attention) -> Layer:
-    norms = (
-        parts.norm("q", "attn_q_norm", "q", width=parts.size.q),
-        parts.norm("k", "attn_k_norm", "k", width=parts.size.kv),
-    )
     out_of = (
         *parts.attention_out("mixed"),
         parts.norm("mixed", "post_attention_norm", "mixed"),
@@ -28,4 +24,4 @@ def _post_norm(parts: Parts, attention: Attention) -> Layer:
         parts.norm("ffn out", "post_ffw_norm", "ffn out"),
         Add("middle", "ffn out", "carry"),
     )
-    return Layer((*parts.qkv("carry"), *norms), attention, out_of)
+    return Layer((*parts.qkv("carry"), *parts.width_norms()), attention, out_of)

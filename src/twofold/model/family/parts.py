@@ -92,31 +92,35 @@ class Size:
 
 @dataclass
 class Parts:
-    """Operations on tensors whose names begin with `prefix`; `shapes` is filled with (rows, width) of each."""
+    """Operations on tensors whose names begin with `prefix`; `shapes` is filled with (rows, width) of each.
+
+    `experts` is filled with a segment for each expert of each layer.
+    """
 
     facts: Facts
     size: Size
     prefix: str = ""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    experts: list[Segment] = field(default_factory=list)
 
     def layer(self, number: int) -> "Parts":
         """The same for the tensors of one layer."""
-        return Parts(self.facts, self.size, f"blk.{number}.", self.shapes)
+        return Parts(self.facts, self.size, f"blk.{number}.", self.shapes, self.experts)
 
     def norm(self, x: str, name: str, out: str, *, width: int = 0) -> RMSNorm:
         """RMS norm with the tensor `name`, over the hidden width or over pieces of `width`."""
-        return RMSNorm(x, self._tensor(name, 1, width or self.size.hidden), self.size.epsilon, out)
+        return RMSNorm(x, self.tensor(name, 1, width or self.size.hidden), self.size.epsilon, out)
 
     def linear(
         self, x: str, name: str, out: str, rows: int, width: int, *, activation_bits: Literal[8, 16] = 8
     ) -> Operations:
         """A product with the tensor `name`, and its bias if the checkpoint has one."""
-        product = Linear(x, self._tensor(name, rows, width), out, activation_bits)
+        product = Linear(x, self.tensor(name, rows, width), out, activation_bits)
         return (product, *self._bias(name, out, rows))
 
     def rows_of(self, x: str, name: str, outs: Sequence[tuple[str, int, Literal[8, 16]]], width: int) -> Operations:
         """Products with consecutive rows of one tensor: `outs` are (name, rows, activation bits) in its order."""
-        self._tensor(name, sum(rows for _, rows, _ in outs), width)
+        self.tensor(name, sum(rows for _, rows, _ in outs), width)
         made: list[WeightOperation] = []
         first = 0
         for out, rows, bits in outs:
@@ -142,48 +146,66 @@ class Parts:
             self.norm("k", "attn_k_norm", "k", width=width),
         )
 
+    def width_norms(self) -> Operations:
+        """All heads of q normalised together, and all of k."""
+        return (
+            self.norm("q", "attn_q_norm", "q", width=self.size.q),
+            self.norm("k", "attn_k_norm", "k", width=self.size.kv),
+        )
+
     def attention_out(self, out: str) -> Operations:
         """The product that follows attention."""
         return self.linear("attended", "attn_output", out, self.size.hidden, self.size.q)
 
-    def gated(self, x: str, gate: type[SwiGLU | GeGLU], out: str) -> Operations:
-        """A gated feed-forward part."""
-        hidden, ffn = self.size.hidden, self.size.ffn
+    def gated(self, x: str, gate: type[SwiGLU | GeGLU], out: str, *, suffix: str = "", ffn: int = 0) -> Operations:
+        """A gated feed-forward part of `ffn` features, the model's unless told; tensors' names end in `suffix`."""
+        hidden, ffn = self.size.hidden, ffn or self.size.ffn
         return (
-            *self.linear(x, "ffn_gate", "gate", ffn, hidden),
-            *self.linear(x, "ffn_up", "up", ffn, hidden),
+            *self.linear(x, f"ffn_gate{suffix}", "gate", ffn, hidden),
+            *self.linear(x, f"ffn_up{suffix}", "up", ffn, hidden),
             gate("gate", "up", "product"),
-            *self.linear("product", "ffn_down", out, hidden, ffn),
+            *self.linear("product", f"ffn_down{suffix}", out, hidden, ffn),
         )
 
-    def pre_norm_out(self, *ffn: WeightOperation) -> Operations:
-        """What follows attention in a pre-norm Transformer; `ffn` makes "ffn out" of "ffn in"."""
+    def pre_norm_out(self, *ffn: WeightOperation, x: str = "ffn in", norm: str = "ffn_norm") -> Operations:
+        """What follows attention in a pre-norm Transformer; `ffn` makes "ffn out" of `x`, normalised by `norm`."""
         return (
             *self.attention_out("mixed"),
             Add("carry", "mixed", "middle"),
-            self.norm("middle", "ffn_norm", "ffn in"),
+            self.norm("middle", norm, x),
             *ffn,
             Add("middle", "ffn out", "carry"),
         )
 
-    def _tensor(self, name: str, *shape: int) -> str:
+    def bias(self, name: str, *shape: int) -> str | None:
+        """The name of the bias `name`, if the checkpoint has it."""
+        full = f"{self.prefix}{name}.bias"
+        if full not in self.facts.tensor_names:
+            return None
+        self.shapes[full] = shape
+        return full
+
+    def tensor(self, name: str, *shape: int) -> str:
+        """The full name of the tensor `name`, whose shape is noted."""
         full = f"{self.prefix}{name}.weight"
         self.shapes[full] = shape
         return full
 
     def _bias(self, name: str, out: str, rows: int) -> Operations:
-        full = f"{self.prefix}{name}.bias"
-        if full not in self.facts.tensor_names:
-            return ()
-        self.shapes[full] = (1, rows)
-        return (Bias(out, full, out),)
+        full = self.bias(name, 1, rows)
+        return (Bias(out, full, out),) if full else ()
 
 
 def pre_norm(parts: Parts, attention: ContextLayer, *, head_norms: bool = False) -> Layer:
     """A layer as Llama has it: norm, attention, residual, norm, SwiGLU, residual."""
-    norms = parts.head_norms() if head_norms else ()
-    into = (parts.norm("carry", "attn_norm", "normed"), *parts.qkv("normed"), *norms)
+    into = pre_norm_into(parts, head_norms=head_norms)
     return Layer(into, attention, parts.pre_norm_out(*parts.gated("ffn in", SwiGLU, "ffn out")))
+
+
+def pre_norm_into(parts: Parts, *, head_norms: bool = False) -> Operations:
+    """The first half of such a layer: norm, then q, k and v."""
+    norms = parts.head_norms() if head_norms else ()
+    return (parts.norm("carry", "attn_norm", "normed"), *parts.qkv("normed"), *norms)
 
 
 def stack(parts: Parts, layer: Callable[[int, Parts], Layer], *, embedding_scale: float = 1.0) -> Blueprint:
@@ -206,4 +228,6 @@ def stack(parts: Parts, layer: Callable[[int, Parts], Layer], *, embedding_scale
         for before, after in itertools.pairwise(layers)
     ]
     last = Segment(Cut((attended, carry), (Plane("logits", size.vocabulary, "f32"),)), (*layers[-1].out_of, *ending))
-    return Blueprint((first, *between, last), tuple(each.context for each in layers), parts.shapes)
+    return Blueprint(
+        (first, *between, last), tuple(each.context for each in layers), parts.shapes, tuple(parts.experts)
+    )

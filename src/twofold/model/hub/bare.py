@@ -64,8 +64,8 @@ class BareConfig:
         """The size of a weight matrix (a vector is one row), or of rows a to b - 1 of it: `name[a:b]`."""
         return matrix_of(self, name)
 
-    def raw(self, name: str) -> memoryview:
-        """The bytes of a small tensor of the architecture; ModelError for any other."""
+    def raw(self, name: str, rows: tuple[int, int] | None = None) -> memoryview:
+        """The bytes of a small tensor of the architecture, which is one row; ModelError for any other."""
         if name not in self._small:
             raise ModelError(f"{self.path}: has no weights; give the directory of a whole checkpoint")
         return memoryview(self._small[name].tobytes())
@@ -105,8 +105,8 @@ class Storage:
 
     def of_tensor(self, name: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Format]:
         """(shape as stored, format) of a tensor of a blueprint: a vector is one row there."""
-        if shape[0] == 1:
-            return shape[1:], F32
+        if shape[0] == 1 or name.endswith(".bias"):
+            return (shape[1:] if shape[0] == 1 else shape), F32
         if "_exps." in name:
             return shape, self.experts
         return shape, self.layers if name.startswith("blk.") and not name.endswith(_ROUTER) else self.plain

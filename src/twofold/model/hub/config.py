@@ -59,13 +59,19 @@ _TIED = frozenset(("gemma3_text", "smollm3"))
 def optional_tensors(config: Config) -> frozenset[str]:
     """GGUF's names of the tensors that a checkpoint of this config has and others of its family have not."""
     text = text_part(config)
-    parts = _ALWAYS_BIASED.get(architecture_of(config), ())
-    for key, named in _BIASED.items():
+    kind = architecture_of(config)
+    parts = _ALWAYS_BIASED.get(kind, ())
+    for key, named in (_BIASED | _BIASED_IN.get(kind, {})).items():
         parts += named if text.get(key) else ()
     layers = _number(text, "num_hidden_layers")
     if not 1 <= layers <= MOST_LAYERS:
         raise ModelError(f"config.json: num_hidden_layers is {layers:g}; 1 to {MOST_LAYERS} are possible")
     found = {f"blk.{layer}.{part}.bias" for layer in range(int(layers)) for part in parts}
+    if text.get("use_qk_norm") and kind in _NORMED_IF_TOLD:
+        found |= {f"blk.{layer}.attn_{part}_norm.weight" for layer in range(int(layers)) for part in "qk"}
+    if kind in _CORRECTED:
+        dense = _number(text, "first_k_dense_replace", 0)
+        found |= {f"blk.{layer}.exp_probs_b.bias" for layer in range(int(layers)) if layer >= dense}
     return frozenset(found if tied(config) else found | {"output.weight"})
 
 
@@ -75,7 +81,10 @@ _BIASED: dict[str, tuple[str, ...]] = {
     "attention_bias": ("attn_q", "attn_k", "attn_v", "attn_output"),
     "mlp_bias": ("ffn_gate", "ffn_up", "ffn_down"),
 }
+_BIASED_IN: dict[str, dict[str, tuple[str, ...]]] = {"glm4_moe": {"attention_bias": ("attn_q", "attn_k", "attn_v")}}
 _ALWAYS_BIASED: dict[str, tuple[str, ...]] = {"qwen2": ("attn_q", "attn_k", "attn_v")}
+_NORMED_IF_TOLD = frozenset(("glm4_moe",))  # heads of q and k
+_CORRECTED = frozenset(("glm4_moe", "minimax_m2"))  # experts are chosen by scores with a correction
 
 
 def text_part(config: Config) -> Config:
@@ -120,6 +129,8 @@ def _rotary(text: Config) -> Metadata:
         found["rope.dimension_count"] = int(
             _head_dim(text) * _number({"partial_rotary_factor": part}, "partial_rotary_factor")
         )
+    elif isinstance(text.get("rotary_dim"), int):
+        found["rope.dimension_count"] = text["rotary_dim"]
     kind = rope.get("rope_type", rope.get("type", "default"))
     if str(kind) not in _SCALINGS:
         raise ModelError(f"config.json: rotary scaling {kind!r} is not supported; supported: {', '.join(_SCALINGS)}")
@@ -217,8 +228,35 @@ def _smollm3(text: Config) -> Metadata:
     return {"rope.bare_every": every}
 
 
+_EXPERTS = {  # config.json → GGUF, values as they are
+    "num_experts_per_tok": "expert_used_count",
+    "moe_intermediate_size": "expert_feed_forward_length",
+    "norm_topk_prob": "expert_weights_norm",
+    "routed_scaling_factor": "expert_weights_scale",
+    "n_group": "expert_group_count",
+    "topk_group": "expert_group_used_count",
+    "n_shared_experts": "expert_shared_count",
+    "first_k_dense_replace": "leading_dense_block_count",
+}
+
+
+def _experts(text: Config) -> Metadata:
+    """A mixture of experts; ModelError if which layers have one is told in a way we have no word for."""
+    found: Metadata = {name: text[key] for key, name in _EXPERTS.items() if text.get(key) is not None}
+    counts = [
+        text[key] for key in ("num_local_experts", "num_experts", "n_routed_experts") if text.get(key) is not None
+    ]
+    if text.get("decoder_sparse_step", 1) != 1 or text.get("mlp_only_layers"):
+        raise ModelError("config.json: experts in some layers alone (decoder_sparse_step, mlp_only_layers)")
+    return found | ({"expert_count": counts[0]} if counts else {})
+
+
 _FAMILY: dict[str, tuple[Callable[[Config], Metadata], ...]] = {
     "gemma3_text": (_gemma3,),
+    "glm4_moe": (_experts,),
+    "minimax_m2": (_experts,),
+    "mixtral": (_experts,),
+    "qwen3_moe": (_experts,),
     "smollm3": (_smollm3,),
 }
 

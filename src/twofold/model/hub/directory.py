@@ -6,7 +6,7 @@
     tokenizer.json, …               tokenizer.py
 
 GGUF keeps some tensors in another form than the hub, and so does this: q and k of a few families with the elements
-of a rotary pair side by side, Gemma's norms with their 1 added.
+of a rotary pair side by side, Gemma's norms with their 1 added, the experts of a layer stacked to one tensor.
 """
 
 import json
@@ -19,14 +19,14 @@ import numpy.typing as npt
 from twofold.errors import ModelError
 from twofold.model.format import BF16, F16, F32, Format
 from twofold.model.hub.config import metadata_of, rope_tensors, tied
-from twofold.model.hub.names import gguf_name
+from twofold.model.hub.names import expert_of, gguf_name
 from twofold.model.hub.safetensors import SafetensorsFile
 from twofold.model.hub.tokenizer import tokenizer_metadata
-from twofold.model.source import Shape
+from twofold.model.source import Shape, rows_of
 
 MAX_JSON_BYTES = 64 << 20
 _FORMATS: dict[str, Format] = {"F32": F32, "F16": F16, "BF16": BF16}
-_PAIRS_TOGETHER = frozenset(("llama", "mistral", "smollm3"))
+_PAIRS_TOGETHER = frozenset(("llama", "mistral", "mixtral", "smollm3"))
 _NORMS_BELOW_ONE = frozenset(("gemma3_text",))
 
 
@@ -45,13 +45,19 @@ class HubDirectory:
         self._small = {name: np.array(values, "<f4").tobytes() for name, values in rope_tensors(config).items()}
         self.tensors = {name: Shape((len(raw) // 4,), F32) for name, raw in self._small.items()}
         self._places: dict[str, tuple[SafetensorsFile, str]] = {}
+        self._experts: dict[str, dict[int, tuple[SafetensorsFile, str]]] = {}  # of stacked tensors, by expert
         head_is_embedding = tied(config)
-        for file in map(SafetensorsFile.open, _files(path)):
+        self._files = [SafetensorsFile.open(each) for each in _files(path)]
+        for file in self._files:
             self._take(file, head_is_embedding)
+        for name, experts in self._experts.items():
+            self.tensors[name] = _stacked(name, experts)
 
     def _take(self, file: SafetensorsFile, head_is_embedding: bool) -> None:
+        layers = int(str(self.metadata.get(f"{self._family}.block_count", 0)))
         for name, at in file.tensors.items():
-            known = gguf_name(self._family, name)
+            whole, expert = expert_of(name)
+            known = gguf_name(self._family, whole, layers)
             if known is None or (known == "output.weight" and head_is_embedding):
                 continue
             if known in self.tensors:
@@ -60,11 +66,29 @@ class HubDirectory:
                 raise ModelError(f"{file.path}: tensor {name} is stored as {at.dtype}, which is not supported yet")
             if not at.shape or 0 in at.shape:
                 raise ModelError(f"{file.path}: tensor {name} has the impossible shape {at.shape}")
+            if expert is not None:
+                self._experts.setdefault(known, {})[expert] = (file, name)
+                continue
             self._places[known] = (file, name)
             self.tensors[known] = Shape(at.shape, F32 if len(at.shape) == 1 else _FORMATS[at.dtype])
 
-    def raw(self, name: str) -> memoryview:
-        """The bytes of a tensor as GGUF would have them: of the file, or made from it."""
+    def raw(self, name: str, rows: tuple[int, int] | None = None) -> memoryview:
+        """The bytes of a tensor, or of rows a to b - 1 of it, as GGUF would have them: of the file, or made from it."""
+        if name in self._experts:
+            return self._stack(name, rows)
+        return rows_of(self._whole(name), self.tensors[name], rows)
+
+    def _stack(self, name: str, rows: tuple[int, int] | None) -> memoryview:
+        """Rows of experts; those of one are as they lie in the file."""
+        count, each, _ = self.tensors[name].shape
+        first, last = rows or (0, count * each)
+        touched = range(first // each, -(-last // each))
+        files = [self._experts[name][expert] for expert in touched]
+        raws = [file.raw(stored) for file, stored in files]
+        raw = raws[0] if len(raws) == 1 else memoryview(b"".join(raws))
+        return rows_of(raw, self.tensors[name], (first - touched.start * each, last - touched.start * each))
+
+    def _whole(self, name: str) -> memoryview:
         if name in self._small:
             return memoryview(self._small[name])
         file, stored = self._places[name]
@@ -76,12 +100,14 @@ class HubDirectory:
 
     def give_back(self, raw: memoryview) -> None:
         """Tell the system that the bytes of the file up to the end of `raw` need not stay in our memory."""
-        for file in {id(file): file for file, _ in self._places.values()}.values():
+        for file in self._files:
             file.give_back(raw)
 
     def close(self) -> None:
         """Drop the mappings, now or with the last view of them."""
         self._places.clear()
+        self._experts.clear()
+        self._files.clear()
 
     def _vector(self, name: str, raw: memoryview, dtype: str) -> bytes:
         values = _float32(raw, dtype)
@@ -96,6 +122,15 @@ class HubDirectory:
         key = keys.get(name.split(".")[-2])
         heads = self.metadata.get(f"{self._family}.{key}") if key and self._family in _PAIRS_TOGETHER else 0
         return heads if isinstance(heads, int) else 0
+
+
+def _stacked(name: str, experts: Mapping[int, tuple[SafetensorsFile, str]]) -> Shape:
+    """The tensor that the experts of a layer make together; ModelError unless they are of one kind and all there."""
+    kinds = {(file.tensors[stored].shape, file.tensors[stored].dtype) for file, stored in experts.values()}
+    if len(kinds) != 1 or sorted(experts) != list(range(len(experts))) or len(next(iter(kinds))[0]) != 2:
+        raise ModelError(f"the experts of {name} are not all there, or not alike; use a complete checkpoint")
+    (shape, dtype) = kinds.pop()
+    return Shape((len(experts), *shape), _FORMATS[dtype])
 
 
 def _float32(raw: memoryview, dtype: str) -> npt.NDArray[np.float32]:

@@ -20,24 +20,52 @@ _LAYER = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
 }
+_STACKED = {"gate_proj": "gate", "up_proj": "up", "down_proj": "down", "w1": "gate", "w3": "up", "w2": "down"}
+_LAYER |= {
+    f"{prefix}.{part}": name
+    for prefix in ("mlp", "block_sparse_moe")
+    for part, name in {
+        "gate": "ffn_gate_inp",
+        "correction": "exp_probs_b",
+        **{f"experts.{theirs}": f"ffn_{ours}_exps" for theirs, ours in _STACKED.items()},
+        **{f"shared_experts.{theirs}": f"ffn_{ours}_shexp" for theirs, ours in _STACKED.items()},
+    }.items()
+}
 _POST_NORM = {
     "post_attention_layernorm": "post_attention_norm",
     "pre_feedforward_layernorm": "ffn_norm",
     "post_feedforward_layernorm": "post_ffw_norm",
 }
-_FAMILY = {"gemma3_text": _POST_NORM, "olmo2": _POST_NORM}
+_FAMILY = {
+    "gemma3_text": _POST_NORM,
+    "glm4_moe": {"post_attention_layernorm": "post_attention_norm"},
+    "olmo2": _POST_NORM,
+}
+_CORRECTION = re.compile(r"(?:gate\.)?e_score_correction_bias$")
 _NAME = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?(?:layers\.(\d{1,6})\.)?(.+)\.(weight|bias)")
+_EXPERT = re.compile(r"(.+)\.experts\.(\d{1,6})\.(.+)")
 # Buffers that old files carry and that are computed here.
 _COMPUTED = re.compile(r".*\.rotary_emb\.inv_freq|.*\.attn\.(masked_)?bias")
 
 
-def gguf_name(family: str, name: str) -> str | None:
-    """GGUF's name of a tensor, None for one that nobody needs; raises ModelError for one that we have no word for."""
+def expert_of(name: str) -> tuple[str, int | None]:
+    """(name without the expert's number, number) of a tensor that belongs to one expert; (name, None) of any other."""
+    found = _EXPERT.fullmatch(name)
+    return (f"{found[1]}.experts.{found[3]}", int(found[2])) if found else (name, None)
+
+
+def gguf_name(family: str, name: str, layers: int) -> str | None:
+    """GGUF's name of a tensor, None for one that nobody needs; raises ModelError for one that we have no word for.
+
+    What stands past the last of the `layers` predicts further tokens, which nobody asks for.
+    """
     if _COMPUTED.fullmatch(name):
         return None
-    found = _NAME.fullmatch(name)
+    found = _NAME.fullmatch(_CORRECTION.sub("correction.bias", name))
     if found:
         layer, part, kind = found.groups()
+        if layer is not None and int(layer) >= layers:
+            return None
         words = _LAYER | _FAMILY.get(family, {}) if layer is not None else _WHOLE
         if part in words:
             return f"blk.{int(layer)}.{words[part]}.{kind}" if layer is not None else f"{words[part]}.{kind}"
