@@ -179,7 +179,8 @@ class Lowering:
                 step = self._mixture(operation, plane)
         self._emit(step)
         self._values[operation.out] = step.out
-        self._rounded = {key: buffer for key, buffer in self._rounded.items() if key[0] != operation.out}
+        stale = _stale(operation)
+        self._rounded = {key: buffer for key, buffer in self._rounded.items() if key[0] not in stale}
 
     def _head(self, operation: Top | Gather | LogSumExp, plane: str | None) -> LoweredStep:
         x = self._values[operation.x]
@@ -249,3 +250,8 @@ class Lowering:
             return Share.ROWS
         made = {self._written[name].share for name in reads if name in self._written}
         return Share.ROWS if kind is not Step.LINEAR and made == {Share.ROWS} else Share.COLUMNS
+
+
+def _stale(operation: WeightOperation) -> tuple[str, ...]:
+    """Values whose integers are those of other rows now: experts round what goes to each into the same scratch."""
+    return (operation.out, operation.x) if isinstance(operation, Experts) else (operation.out,)
