@@ -17,6 +17,7 @@ from twofold.kernels.reference import Reference
 from twofold.memory.context import ContextMemory
 from twofold.memory.weight import WeightMemory
 from twofold.model.checkpoint import Checkpoint
+from twofold.model.source import Source
 from twofold.units import Seconds
 
 Bits = npt.NDArray[np.uint32]
@@ -33,11 +34,16 @@ def native(threads: int = 1, level: str | None = None) -> Iterator[Native]:
         backend.close()
 
 
+def opened(model: Path | Source) -> Checkpoint:
+    """The checkpoint at a path, or of a source."""
+    return Checkpoint.open(model) if isinstance(model, Path) else Checkpoint(model, "0" * 64)
+
+
 @contextlib.contextmanager
-def engine(path: Path, backend: Backend | None = None) -> Iterator[Engine]:
-    """An engine of the checkpoint at `path`; the reference backend unless one is given."""
+def engine(model: Path | Source, backend: Backend | None = None) -> Iterator[Engine]:
+    """An engine of a checkpoint; the reference backend unless one is given."""
     backend = backend or Reference()
-    with Checkpoint.open(path) as checkpoint:
+    with opened(model) as checkpoint:
         weights = WeightMemory(checkpoint.model, checkpoint.tensor, backend)
     context = ContextMemory(weights.manifest, backend)
     try:

@@ -19,6 +19,13 @@ def stored(values: npt.NDArray[np.float32], kind: Format) -> Bytes:
     return np.ascontiguousarray(raw).view(np.uint8).reshape(len(values), -1)
 
 
+def on_the_grid(values: npt.NDArray[np.float32], kind: Format) -> npt.NDArray[np.float32]:
+    """`values` as they are after having been stored as `kind`."""
+    rows = values.reshape(-1, values.shape[-1])
+    form = getattr(gguf.GGMLQuantizationType, kind.name)
+    return np.asarray(gguf.quants.dequantize(stored(rows, kind), form), np.float32).reshape(values.shape)
+
+
 def _random(shape: tuple[int, ...], kind: Format, spread: float) -> Bytes:
     rows, width = shape
     rng = np.random.default_rng(rows * width + kind.ggml_id)

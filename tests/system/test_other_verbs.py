@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import COMMAND, Finished, all_of, refused, start, twofold
+from tiny_hub import TINY, config_of
 
 VERBS = (
     *("run", "chat", "pull", "list", "rm", "inspect", "weights", "top", "ping", "doctor"),
@@ -69,6 +70,19 @@ def test_inspect_tells_the_same_cut_to_people_and_to_programs(tiny: Path) -> Non
     for row in anatomy["operations"]:
         assert row["name"] in found["text"].text
     assert f"{anatomy['totals']['context_bytes_per_token']} B of context memory" in found["text"].text
+
+
+def test_inspect_of_a_config_alone_has_the_totals_and_a_row_a_layer(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(config_of(TINY[0])))
+    found = all_of({"text": ("inspect", tmp_path), "json": ("inspect", config, "--json")})
+    totals, layers = found["json"].json["totals"], found["json"].json["layers"]
+    assert [row["layer"] for row in layers] == [0, 1, 2, 3]
+    assert 4 * layers[0]["parameters"] < totals["active_parameters"] < totals["parameters"]
+    assert totals["weight_bytes"] > totals["parameters"]
+    assert totals["flops_per_token"] == 2 * totals["multiplications_per_token"]
+    assert f"{totals['context_bytes_per_token']} B of context memory" in found["text"].text
+    assert f"{layers[0]['flops_per_token']:,}" in found["text"].text
 
 
 def test_doctor_tells_people_and_programs_what_would_run() -> None:

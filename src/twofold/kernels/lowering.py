@@ -182,7 +182,8 @@ class Lowering:
                 step = self._mixture(operation, plane)
         self._emit(step)
         self._values[operation.out] = step.out
-        self._rounded = {key: buffer for key, buffer in self._rounded.items() if key[0] != operation.out}
+        stale = _stale(operation)
+        self._rounded = {key: buffer for key, buffer in self._rounded.items() if key[0] not in stale}
 
     def _head(self, operation: Top | Gather | LogSumExp, plane: str | None) -> LoweredStep:
         x = self._values[operation.x]
@@ -272,3 +273,8 @@ def _with_passing(steps: list[LoweredStep]) -> list[LoweredStep]:
         return replace(buffer, passes=buffer not in whole and len(groups[buffer]) == 1)
 
     return [replace(s, a=marked(s.a), b=s.b and marked(s.b), out=marked(s.out)) for s in steps]
+
+
+def _stale(operation: WeightOperation) -> tuple[str, ...]:
+    """Values whose integers are those of other rows now: experts round what goes to each into the same scratch."""
+    return (operation.out, operation.x) if isinstance(operation, Experts) else (operation.out,)

@@ -2,23 +2,18 @@
 
 import hashlib
 import importlib
-import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
 
-import numpy as np
-
 from twofold.errors import ModelError
 from twofold.model import family
-from twofold.model.family.base import Blueprint, Facts
-from twofold.model.format import F32, Format
+from twofold.model.described import facts_of, matrix_of, model_of, part_of
+from twofold.model.family.base import Blueprint
+from twofold.model.format import Format
 from twofold.model.gguf import GgufFile
-from twofold.model.manifest import NUMERICS, Manifest, Model
-from twofold.model.segment import check_segment
-from twofold.model.source import Source, Stored
+from twofold.model.source import Source
 from twofold.model.tokenizer import TokenizerData
 
 
@@ -62,29 +57,12 @@ class Checkpoint:
     def __init__(self, file: Source, digest: str) -> None:
         """Build the model that `file` describes; raises ModelError for anything missing, extra or mis-shaped."""
         self._file = file
-        architecture = file.metadata.get("general.architecture")
-        if not isinstance(architecture, str):
-            raise ModelError(f"{file.path}: metadata general.architecture is missing, so the family is unknown")
-        facts = Facts(architecture, file.metadata, frozenset(file.tensors), self._vector)
+        facts = facts_of(file)
         self.tokenizer = TokenizerData.from_metadata(file.metadata)
         _check_vocabulary(file, len(self.tokenizer.tokens))
         blueprint = family.build(facts)
         _check_shapes(file, blueprint)
-        for index, segment in enumerate(blueprint.segments):
-            check_segment(index, segment)
-        name = file.metadata.get("general.name")
-        manifest = Manifest(
-            digest=digest,
-            name=name if isinstance(name, str) and name else file.path.stem,
-            family=architecture,
-            numerics=NUMERICS,
-            vocabulary=len(self.tokenizer.tokens),
-            context_length=facts.integer("context_length", high=1 << 30),
-            cuts=tuple(segment.cut for segment in blueprint.segments),
-            layers=blueprint.layers,
-            mixtures=blueprint.mixtures,
-        )
-        self.model = Model(manifest, blueprint.segments)
+        self.model = model_of(facts, blueprint, digest=digest, untitled=file.path.stem)
 
     @classmethod
     def open(cls, path: Path, *, digest: str | None = None) -> Self:
@@ -102,19 +80,9 @@ class Checkpoint:
         `name[a:b]` is rows a to b - 1 of the matrix.
         """
         whole, first, last = part_of(name)
-        info = self._file.tensors[whole]
-        rows, width = _matrix_shape(info)
-        if last is None:
-            return Tensor(rows, width, info.format, self._file.raw(whole), self._file.give_back)
-        part = self._file.raw(whole, (first, last))
-        return Tensor(last - first, width, info.format, part, self._file.give_back)
-
-    def _vector(self, name: str) -> tuple[float, ...]:
-        """The values of a tensor that is part of the architecture, not of the weights."""
-        info = self._file.tensors[name]
-        if info.format is not F32:
-            raise ModelError(f"{self._file.path}: tensor {name} is stored as {info.format.name}; F32 is needed")
-        return tuple(np.frombuffer(self._file.raw(name), "<f4").tolist())
+        size = matrix_of(self._file, name)
+        raw = self._file.raw(whole) if last is None else self._file.raw(whole, (first, last))
+        return Tensor(size.rows, size.width, size.format, raw, self._file.give_back)
 
     def close(self) -> None:
         """Drop the mapping."""
@@ -143,19 +111,6 @@ def file_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-_PART = re.compile(r"(.+)\[(\d+):(\d+)\]")
-
-
-def part_of(name: str) -> tuple[str, int, int | None]:
-    """(tensor, first row, row after the last) of the name of a tensor or of some of its rows; None for all."""
-    found = _PART.fullmatch(name)
-    return (found[1], int(found[2]), int(found[3])) if found else (name, 0, None)
-
-
-def _matrix_shape(info: Stored) -> tuple[int, int]:
-    return (1, info.shape[0]) if len(info.shape) == 1 else (math.prod(info.shape[:-1]), info.shape[-1])
 
 
 def _check_vocabulary(file: Source, tokens: int) -> None:

@@ -237,6 +237,11 @@ class Attention(msgspec.Struct, frozen=True, tag=True):
         """Bytes the KV cache of this layer grows by with each token (K and V, f16)."""
         return 2 * 2 * self.kv_heads * self.head_dim
 
+    @property
+    def flops_per_position(self) -> int:
+        """Floating-point operations of a row for each position that it sees: two products of every query head."""
+        return 2 * 2 * self.heads * self.head_dim
+
 
 def rounded(value: float) -> float:
     """The nearest float32: context parameters travel as values of that type."""

@@ -41,16 +41,21 @@ FAMILIES: dict[str, Callable[[Facts], Blueprint]] = {
 }
 
 
+def require(architecture: str) -> None:
+    """Raise ModelError for a family we do not have."""
+    if architecture not in FAMILIES:
+        raise ModelError(
+            f"model architecture {architecture[:60]!r} is not supported; supported: {', '.join(sorted(FAMILIES))}"
+        )
+
+
 def build(facts: Facts) -> Blueprint:
     """The blueprint by the family that the checkpoint names, with all that is derived: the head's top k as one more end
     of the step, and the parts of segments with experts.
 
     Raises ModelError for a family we do not have.
     """
-    if facts.architecture not in FAMILIES:
-        raise ModelError(
-            f"model architecture '{facts.architecture}' is not supported; supported: {', '.join(sorted(FAMILIES))}"
-        )
+    require(facts.architecture)
     blueprint = FAMILIES[facts.architecture](facts)
     steps = (*blueprint.segments, top_of(blueprint.segments[-1]))
     segments, mixtures = with_parts(steps, blueprint.experts)

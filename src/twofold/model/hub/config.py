@@ -22,15 +22,12 @@ _PLAIN = {
     "max_position_embeddings": "context_length",
     "vocab_size": "vocab_size",
 }
-_ACTIVATIONS = {"silu", "swish", "gelu_pytorch_tanh", None}
+_ACTIVATIONS = ("silu", "swish", "gelu_pytorch_tanh", None)
 
 
 def metadata_of(config: Config) -> Metadata:
     """GGUF metadata of a text model's config.json; raises ModelError for what is missing or has no word there."""
-    text = _text_part(config)
-    kind = text.get("model_type")
-    if not isinstance(kind, str):
-        raise ModelError("config.json states no model_type, so the family is unknown")
+    text, kind = text_part(config), architecture_of(config)
     found: Metadata = {name: text[key] for key, name in _PLAIN.items() if text.get(key) is not None}
     if "head_dim" in text and text["head_dim"] is not None:
         found["attention.value_length"] = text["head_dim"]
@@ -41,8 +38,57 @@ def metadata_of(config: Config) -> Metadata:
     return {"general.architecture": kind, **{f"{kind}.{name}": value for name, value in found.items()}}
 
 
-def _text_part(config: Config) -> Config:
-    """Models of more than text keep the text's part under a key of its own."""
+def architecture_of(config: Config) -> str:
+    """The family, which is the model_type of the text part; raises ModelError if the config states none."""
+    kind = text_part(config).get("model_type", config.get("model_type"))
+    if not isinstance(kind, str):
+        raise ModelError("config.json states no model_type, so the family is unknown")
+    return kind
+
+
+def tied(config: Config) -> bool:
+    """Whether the head is the embedding's matrix; families differ in what they mean by saying nothing."""
+    text = text_part(config)
+    given = text.get("tie_word_embeddings", config.get("tie_word_embeddings"))
+    return architecture_of(config) in _TIED if given is None else bool(given)
+
+
+_TIED = frozenset(("gemma3_text", "smollm3"))
+
+
+def optional_tensors(config: Config) -> frozenset[str]:
+    """GGUF's names of the tensors that a checkpoint of this config has and others of its family have not."""
+    text = text_part(config)
+    kind = architecture_of(config)
+    parts = _ALWAYS_BIASED.get(kind, ())
+    for key, named in (_BIASED | _BIASED_IN.get(kind, {})).items():
+        parts += named if text.get(key) else ()
+    layers = _number(text, "num_hidden_layers")
+    if not 1 <= layers <= MOST_LAYERS:
+        raise ModelError(f"config.json: num_hidden_layers is {layers:g}; 1 to {MOST_LAYERS} are possible")
+    found = {f"blk.{layer}.{part}.bias" for layer in range(int(layers)) for part in parts}
+    if text.get("use_qk_norm") and kind in _NORMED_IF_TOLD:
+        found |= {f"blk.{layer}.attn_{part}_norm.weight" for layer in range(int(layers)) for part in "qk"}
+    if kind in _CORRECTED:
+        dense = _number(text, "first_k_dense_replace", 0)
+        found |= {f"blk.{layer}.exp_probs_b.bias" for layer in range(int(layers)) if layer >= dense}
+    return frozenset(found if tied(config) else found | {"output.weight"})
+
+
+MOST_LAYERS = 1024
+WIDEST_HEAD = 1024
+_BIASED: dict[str, tuple[str, ...]] = {
+    "attention_bias": ("attn_q", "attn_k", "attn_v", "attn_output"),
+    "mlp_bias": ("ffn_gate", "ffn_up", "ffn_down"),
+}
+_BIASED_IN: dict[str, dict[str, tuple[str, ...]]] = {"glm4_moe": {"attention_bias": ("attn_q", "attn_k", "attn_v")}}
+_ALWAYS_BIASED: dict[str, tuple[str, ...]] = {"qwen2": ("attn_q", "attn_k", "attn_v")}
+_NORMED_IF_TOLD = frozenset(("glm4_moe",))  # heads of q and k
+_CORRECTED = frozenset(("glm4_moe", "minimax_m2"))  # experts are chosen by scores with a correction
+
+
+def text_part(config: Config) -> Config:
+    """What the config says of the text model: models of more than text keep the text's part under a key of its own."""
     nested = config.get("text_config")
     return nested if isinstance(nested, Mapping) else config
 
@@ -55,9 +101,12 @@ def _refuse_activation(text: Config) -> None:
 
 def _number(config: Config, key: str, default: float | None = None) -> float:
     value = config.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:  # nor NaN
         raise ModelError(f"config.json: {key} is {value!r}; a number is needed")
     return float(value)
+
+
+LARGEST = 1e30
 
 
 def _rope(text: Config) -> Config:
@@ -83,14 +132,17 @@ def _rotary(text: Config) -> Metadata:
     elif isinstance(text.get("rotary_dim"), int):
         found["rope.dimension_count"] = text["rotary_dim"]
     kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind not in _SCALINGS:
+    if str(kind) not in _SCALINGS:
         raise ModelError(f"config.json: rotary scaling {kind!r} is not supported; supported: {', '.join(_SCALINGS)}")
     return found | _SCALINGS[str(kind)](rope, text)
 
 
 def _head_dim(text: Config) -> int:
     given = text.get("head_dim")
-    return given if isinstance(given, int) else int(_number(text, "hidden_size") / _number(text, "num_attention_heads"))
+    if isinstance(given, int):
+        return given
+    heads = _number(text, "num_attention_heads")
+    return int(_number(text, "hidden_size") / heads) if heads else 0
 
 
 def _linear(rope: Config, text: Config) -> Metadata:
@@ -211,7 +263,7 @@ _FAMILY: dict[str, tuple[Callable[[Config], Metadata], ...]] = {
 
 def rope_tensors(config: Config) -> dict[str, tuple[float, ...]]:
     """The small tensors beside the rotary metadata, by GGUF's names: factors that frequencies are divided by."""
-    text = _text_part(config)
+    text = text_part(config)
     rope = _rope(text)
     kind = rope.get("rope_type", rope.get("type"))
     if kind == "llama3":
@@ -236,7 +288,7 @@ def _llama3_factors(rope: Config, text: Config) -> tuple[float, ...]:
         _number({"rope_theta": rope.get("rope_theta", text.get("rope_theta"))}, "rope_theta"),
         _head_dim(text),
     )
-    if not low < high or factor <= 0 or length <= 0 or base <= 1:
+    if not low < high or factor <= 0 or length <= 0 or base <= 1 or not 0 < dimensions <= WIDEST_HEAD:
         raise ModelError("config.json: the rotary scaling llama3 has numbers that cannot be meant")
     factors = []
     for i in range(dimensions // 2):

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from twofold.errors import ModelError
 from twofold.model.format import BF16, F16, F32, Format
-from twofold.model.hub.config import metadata_of, rope_tensors
+from twofold.model.hub.config import metadata_of, rope_tensors, tied
 from twofold.model.hub.names import expert_of, gguf_name
 from twofold.model.hub.safetensors import SafetensorsFile
 from twofold.model.hub.tokenizer import TokenizerFiles, tokenizer_metadata
@@ -36,7 +36,7 @@ class HubDirectory:
     def __init__(self, path: Path) -> None:
         """Read config.json and the heads of all files; raises ModelError for what is damaged or not supported."""
         self.path = path
-        config = _json(path / "config.json")
+        config = read_json(path / "config.json")
         self.metadata: dict[str, object] = metadata_of(config)
         self._family = str(self.metadata["general.architecture"])
         vocabulary = self.metadata.get(f"{self._family}.vocab_size")
@@ -45,19 +45,19 @@ class HubDirectory:
         self.tensors = {name: Shape((len(raw) // 4,), F32) for name, raw in self._small.items()}
         self._places: dict[str, tuple[SafetensorsFile, str]] = {}
         self._experts: dict[str, dict[int, tuple[SafetensorsFile, str]]] = {}  # of stacked tensors, by expert
-        tied = bool(config.get("tie_word_embeddings"))
+        head_is_embedding = tied(config)
         self._files = [SafetensorsFile.open(each) for each in _files(path)]
         for file in self._files:
-            self._take(file, tied)
+            self._take(file, head_is_embedding)
         for name, experts in self._experts.items():
             self.tensors[name] = _stacked(name, experts)
 
-    def _take(self, file: SafetensorsFile, tied: bool) -> None:
+    def _take(self, file: SafetensorsFile, head_is_embedding: bool) -> None:
         layers = int(str(self.metadata.get(f"{self._family}.block_count", 0)))
         for name, at in file.tensors.items():
             whole, expert = expert_of(name)
             known = gguf_name(self._family, whole, layers)
-            if known is None or (known == "output.weight" and tied):
+            if known is None or (known == "output.weight" and head_is_embedding):
                 continue
             if known in self.tensors:
                 raise ModelError(f"{file.path}: tensor {name} is there twice; use a sound checkpoint")
@@ -148,7 +148,7 @@ def _files(path: Path) -> list[Path]:
     index = path / "model.safetensors.index.json"
     if not index.exists():
         return [path / "model.safetensors"]
-    named = _json(index).get("weight_map")
+    named = read_json(index).get("weight_map")
     if not isinstance(named, Mapping) or not all(isinstance(name, str) for name in named.values()):
         raise ModelError(f"{index}: has no weight_map; use a complete checkpoint")
     names = sorted(set(named.values()))
@@ -162,18 +162,19 @@ def tokenizer_files(path: Path, config: Mapping[str, object]) -> TokenizerFiles:
     """What the directory says about its tokenizer; `config` is its config.json. ModelError for what cannot be read."""
 
     def optional(name: str) -> dict[str, object]:
-        return _json(path / name) if (path / name).exists() else {}
+        return read_json(path / name) if (path / name).exists() else {}
 
     template = path / "chat_template.jinja"
     return TokenizerFiles(
-        tokenizer=_json(path / "tokenizer.json"),
+        tokenizer=read_json(path / "tokenizer.json"),
         config=optional("tokenizer_config.json"),
         generation={**config, **optional("generation_config.json")},
         template=_bytes(template).decode(errors="replace") if template.exists() else None,
     )
 
 
-def _json(path: Path) -> dict[str, object]:
+def read_json(path: Path) -> dict[str, object]:
+    """The object in a file of the hub; raises ModelError if it is missing, too large or damaged."""
     try:
         found = json.loads(_bytes(path))
     except (ValueError, RecursionError) as error:
