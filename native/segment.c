@@ -43,6 +43,7 @@ static void run_row(const struct segment_call *c, const struct step *s, int64_t 
     case STEP_LAYER_NORM: k->layer_norm(x, s->weight.data, s->constant, s->a->width, y); break;
     case STEP_BIAS: k->add(x, (const float *)s->weight.data + from, to - from, y); break;
     case STEP_GEGLU: k->geglu(x, (const float *)at(c, s->b, row, from, 4), to - from, y); break;
+    case STEP_CLAMPED_SWIGLU: k->clamped_swiglu(x, (const float *)at(c, s->b, row, from, 4), s->constant, s->slope, to - from, y); break;
     case STEP_SCALE: k->scale(x, s->constant, to - from, y); break;
     case STEP_TOP: k->top(x, s->a->width, s->out->width, (int32_t *)y); break;
     case STEP_GATHER: k->gather(x, s->a->width, (const int32_t *)at(c, s->b, row, 0, 4), s->b->width, y); break;

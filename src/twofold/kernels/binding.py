@@ -28,6 +28,7 @@ class Step(IntEnum):
     ROUTE = 15
     SHARES = 16
     EXPERTS = 17
+    CLAMPED_SWIGLU = 18
 
 
 class MatrixStruct(ctypes.Structure):
@@ -79,6 +80,7 @@ class StepStruct(ctypes.Structure):
         ("out", c_void_p),
         ("weight", MatrixStruct),
         ("constant", c_float),
+        ("slope", c_float),
         ("fine", c_int32),
         ("columns", c_int32),
         ("zero", c_int32),

@@ -203,7 +203,7 @@ class NativeWeights:
         c, zero = self._value(step.c) if step.c else None, step.out.zero_point
         mixture = self._mixture(step.experts, step.a.width) if step.experts else None
         return StepStruct(
-            step.kind, step.waits, a, b, c, out, matrix, step.constant, step.fine, step.columns, zero,
+            step.kind, step.waits, a, b, c, out, matrix, step.constant, step.slope, step.fine, step.columns, zero,
             _chosen(step.choice), mixture,
         )  # fmt: skip
 

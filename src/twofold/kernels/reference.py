@@ -16,6 +16,7 @@ from twofold.model.operations import (
     Add,
     Attention,
     Bias,
+    ClampedSwiGLU,
     Embed,
     Experts,
     Gather,
@@ -36,7 +37,7 @@ from twofold.model.segment import EXPERT_IN, EXPERT_OUT, NUMPY
 from twofold.wire.rows import Layout, Rows
 
 BLOCK = 16
-_Weightless = SwiGLU | GeGLU | Add | Scale | Shares | Top | Gather | LogSumExp
+_Weightless = SwiGLU | GeGLU | ClampedSwiGLU | Add | Scale | Shares | Top | Gather | LogSumExp
 
 
 class ReferenceWeights:
@@ -118,14 +119,10 @@ class ReferenceWeights:
                 return _weightless(operation, values)
 
 
-def _weightless(
-    operation: SwiGLU | GeGLU | Add | Scale | Shares | Top | Gather | LogSumExp, values: dict[str, F32]
-) -> F32:
+def _weightless(operation: _Weightless, values: dict[str, F32]) -> F32:
     match operation:
-        case SwiGLU():
-            return arithmetic.swiglu(values[operation.gate], values[operation.up])
-        case GeGLU():
-            return arithmetic.geglu(values[operation.gate], values[operation.up])
+        case SwiGLU() | GeGLU() | ClampedSwiGLU():
+            return _gated(operation, values[operation.gate], values[operation.up])
         case Add():
             return values[operation.a] + values[operation.b]
         case Scale():
@@ -134,6 +131,16 @@ def _weightless(
             return arithmetic.shares(values[operation.x], values[operation.ids].astype(np.int64), operation)
         case _:
             return _of_a_head(operation, values)
+
+
+def _gated(operation: SwiGLU | GeGLU | ClampedSwiGLU, gate: F32, up: F32) -> F32:
+    match operation:
+        case SwiGLU():
+            return arithmetic.swiglu(gate, up)
+        case GeGLU():
+            return arithmetic.geglu(gate, up)
+        case ClampedSwiGLU():
+            return arithmetic.clamped_swiglu(gate, up, operation.limit, operation.slope)
 
 
 def _of_a_head(operation: Top | Gather | LogSumExp, values: dict[str, F32]) -> F32:

@@ -110,7 +110,9 @@ class Checkpoint:
 
     def _vector(self, name: str) -> tuple[float, ...]:
         """The values of a tensor that is part of the architecture, not of the weights."""
-        info = self._file.tensors[name]
+        info = self._file.tensors.get(name)
+        if info is None:
+            raise ModelError(f"{self._file.path}: tensor {name} is missing; use a complete file")
         if info.format is not F32:
             raise ModelError(f"{self._file.path}: tensor {name} is stored as {info.format.name}; F32 is needed")
         return tuple(np.frombuffer(self._file.raw(name), "<f4").tolist())

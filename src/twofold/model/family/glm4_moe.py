@@ -1,4 +1,6 @@
-"""The `glm4_moe` family: a mixture of experts beside one that all share, chosen by sigmoid scores and a correction; the first layers are dense (GLM-4.5 Team 2025, arXiv 2508.06471)."""
+"""The `glm4_moe` family: a mixture of experts beside one that all share, chosen by sigmoid scores and a correction;
+the first layers are dense (GLM-4.5 Team 2025, arXiv 2508.06471).
+"""
 
 from twofold.model.family.base import Blueprint, Facts, rotary_of, rotary_shapes
 from twofold.model.family.mixture import SIGMOID, Router, mixture
