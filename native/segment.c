@@ -102,7 +102,7 @@ static void run_experts(const struct work *w, const struct step *s, int thread, 
     for (int32_t r = 0; r < c->count; r++)
       if (seen[r] < k && *(const int32_t *)at(c, s->b, r, seen[r], 4) == expert) seen[r]++, row[call.count++] = r;
     if (!call.count) continue;
-    if (!thread) m->rows[expert] += call.count;
+    if (!thread) m->call[expert]->total += call.count;
     for (int64_t i = call.count * thread / threads; i < call.count * (thread + 1) / threads; i++)
       memcpy(at(c, &m->in, i, 0, 4), at(c, s->a, row[i], 0, 4), (size_t)bytes);
     memset(w->given_inside + thread * w->stride_inside, 0, sizeof(atomic_int) * (size_t)w->stride_inside);
@@ -139,6 +139,7 @@ static int64_t whole_lines(int64_t counts) { return (counts + GIVEN_A_LINE - 1) 
 /* Run one segment on the first `count` rows; everything was allocated when the weights were loaded. */
 EXPORT void tf_segment(struct segment_call *call) {
   if (call->count > call->touched) call->touched = call->count;
+  call->total += call->count;
   int64_t inside = 0;
   for (const struct step *s = call->step; s < call->step + call->steps; s++)
     if (s->mixture && s->mixture->steps > inside) inside = s->mixture->steps;

@@ -166,10 +166,9 @@ struct value {
 /* Experts: segments of their own, run on the rows that are routed to them. */
 struct segment_call;
 struct mixture {
-  const struct segment_call *const *call; /* of each expert */
-  int64_t count, steps;                   /* experts, and the most steps of one */
-  int64_t *rows;                          /* [count] how many rows each has had */
-  struct value in, out;                   /* planes of an expert */
+  struct segment_call *const *call; /* of each expert */
+  int64_t count, steps;             /* experts, and the most steps of one */
+  struct value in, out;             /* planes of an expert */
 };
 struct step {
   int32_t kind, waits;
@@ -190,6 +189,7 @@ struct segment_call {
   int64_t steps;
   char *rows;
   int64_t count;
+  int64_t total;   /* rows of all runs */
   int64_t touched; /* the most rows that runs wrote in scratch, since whoever wipes it said 0 */
 };
 void tf_segment(struct segment_call *call);

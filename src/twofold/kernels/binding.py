@@ -62,7 +62,6 @@ class MixtureStruct(ctypes.Structure):
         ("call", c_void_p),
         ("count", c_int64),
         ("steps", c_int64),
-        ("rows", c_void_p),
         ("into", ValueStruct),
         ("out", ValueStruct),
     )
@@ -99,6 +98,7 @@ class SegmentCall(ctypes.Structure):
         ("steps", c_int64),
         ("rows", c_void_p),
         ("count", c_int64),
+        ("total", c_int64),
         ("touched", c_int64),
     )
 

@@ -1,5 +1,6 @@
 """The reference backend: the definition of every operation, in NumPy. Slow, obvious, complete."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,6 +47,7 @@ class ReferenceWeights:
     def __init__(self, model: Model, tensors: Tensors, segments: Sequence[int]) -> None:
         self._segments = {index: model.segments[index] for index in segments}
         self._weights: dict[str, Weights] = {}
+        self._totals: Counter[int] = Counter()
         self.size_bytes = 0
         for segment in self._segments.values():
             for name in filter(None, map(weight_of, segment.operations)):
@@ -58,13 +60,14 @@ class ReferenceWeights:
         """Run `segment` on the first `count` rows."""
         cut = self._segments[segment].cut
         values = {plane.name: _widened(rows[plane.name][:count]) for plane in cut.takes}
-        self._work(segment, values)
+        self._work(segment, values, count)
         for plane in cut.gives:
             with np.errstate(over="ignore"):
                 rows[plane.name][:count] = values[plane.name].astype(NUMPY[plane.dtype])
 
-    def _work(self, segment: int, values: dict[str, F32]) -> None:
-        """All operations of a segment, on values and into values by name."""
+    def _work(self, segment: int, values: dict[str, F32], count: int) -> None:
+        """All operations of a segment, on `count` rows of values and into values by name."""
+        self._totals[segment] += count
         for operation in self._segments[segment].operations:
             values[operation.out] = self._apply(operation, values)
 
@@ -76,12 +79,16 @@ class ReferenceWeights:
             row, place = np.nonzero(ids == expert)
             if len(row):
                 inside = {EXPERT_IN: x[row]}
-                self._work(operation.first + expert, inside)
+                self._work(operation.first + expert, inside, len(row))
                 total[row] = total[row] + inside[EXPERT_OUT] * shares[row, place][:, None]
         return total
 
     def native_segments(self) -> None:
         """None are native."""
+
+    def total(self, segment: int) -> int:
+        """Rows that the segment has been run on."""
+        return self._totals[segment]
 
     def forget(self) -> None:
         """Nothing to wipe: what a run makes goes with it."""
