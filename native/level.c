@@ -39,7 +39,7 @@ enum { TILE = 4, BESIDE = 1, GROUP = 4 };
 extern const struct level NAME(LEVEL);
 const struct level NAME(LEVEL) = {
     .name = TEXT(LEVEL), .tile = TILE, .group = GROUP, .embed = embed, .rms_norm = rms_norm, .layer_norm = layer_norm, .quantise = quantise,
-    .swiglu = swiglu, .geglu = geglu, .add = add, .scale = scale, .widen = widen, .narrow = narrow, .linear = linear,
+    .swiglu = swiglu, .geglu = geglu, .clamped_swiglu = clamped_swiglu, .add = add, .scale = scale, .widen = widen, .narrow = narrow, .linear = linear,
     .rotate_append = rotate_append, .attend = attend, .conclude = conclude, .exponential = exponential,
     .route = route, .shares = shares, .mix = mix,
     .top = top, .gather = gather, .log_sum_exp = log_sum_exp,

@@ -70,6 +70,15 @@ static void swiglu(const float *gate, const float *up, int64_t width, float *y) 
   for (; k + 4 * LANES <= width; k += 4 * LANES) swiglu_part(4, gate + k, up + k, y + k);
   for (; k < width; k += LANES) swiglu_part(1, gate + k, up + k, y + k);
 }
+static void clamped_swiglu(const float *gate, const float *up, float limit, float slope, int64_t width, float *y) {
+  const f32v most = splat(limit), least = splat(-limit);
+  for (int64_t k = 0; k < width; k += LANES) {
+    f32v g = load(gate + k), u = load(up + k);
+    g = pick(g > most, most, g), u = pick(u > most, most, u);
+    u = pick(u < least, least, u);
+    store(y + k, g / (exp_of(-(g * slope)) + 1.0f) * (u + 1.0f));
+  }
+}
 /* the tanh form of GELU, gating */
 static void geglu(const float *gate, const float *up, int64_t width, float *y) {
   for (int64_t k = 0; k < width; k += LANES) {

@@ -57,6 +57,7 @@ static void run_row(const struct segment_call *c, const struct step *s, int64_t 
     case STEP_LAYER_NORM: k->layer_norm(x, s->weight.data, s->constant, s->a->width, y); break;
     case STEP_BIAS: k->add(x, (const float *)s->weight.data + from, width, y); break;
     case STEP_GEGLU: k->geglu(x, b, width, y); break;
+    case STEP_CLAMPED_SWIGLU: k->clamped_swiglu(x, b, s->constant, s->slope, width, y); break;
     case STEP_SCALE: k->scale(x, s->constant, width, y); break;
     case STEP_TOP: k->top(x, s->a->width, s->out->width, (int32_t *)y); break;
     case STEP_GATHER: k->gather(x, s->a->width, (const int32_t *)b, s->b->width, y); break;
@@ -141,7 +142,7 @@ static void run_experts(const struct work *w, const struct step *s, int thread, 
     for (int32_t r = 0; r < c->count; r++)
       if (seen[r] < k && *(const int32_t *)at(c, s->b, thread, r, seen[r], 4) == expert) seen[r]++, row[call.count++] = r;
     if (!call.count) continue;
-    if (!thread) m->rows[expert] += call.count;
+    if (!thread) m->call[expert]->total += call.count;
     for (int64_t i = call.count * thread / threads; i < call.count * (thread + 1) / threads; i++)
       memcpy(at(c, &m->in, thread, i, 0, 4), at(c, s->a, thread, row[i], 0, 4), (size_t)bytes);
     memset(w->given_inside + thread * w->stride_inside, 0, sizeof(atomic_int) * (size_t)w->stride_inside);
@@ -180,6 +181,7 @@ static int64_t whole_lines(int64_t counts) { return (counts + GIVEN_A_LINE - 1) 
 /* Run one segment on the first `count` rows; everything was allocated when the weights were loaded. */
 EXPORT void tf_segment(struct segment_call *call) {
   if (call->count > call->touched) call->touched = call->count;
+  call->total += call->count;
   int64_t inside = 0;
   for (const struct step *s = call->step; s < call->step + call->steps; s++)
     if (s->mixture && s->mixture->steps > inside) inside = s->mixture->steps;

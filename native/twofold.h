@@ -125,6 +125,7 @@ struct level {
   void (*quantise)(const float *x, int64_t from, int64_t to, int64_t blocks, struct activations out, int fine, int zero, int64_t row, struct tile tile);
   void (*swiglu)(const float *gate, const float *up, int64_t width, float *y);
   void (*geglu)(const float *gate, const float *up, int64_t width, float *y);
+  void (*clamped_swiglu)(const float *gate, const float *up, float limit, float slope, int64_t width, float *y);
   void (*add)(const float *a, const float *b, int64_t width, float *y);
   void (*scale)(const float *x, float factor, int64_t width, float *y);
   void (*widen)(const uint16_t *x, int64_t width, float *y);
@@ -164,7 +165,8 @@ void pool_barrier(struct pool *pool);
 /* Weight memory's work: the steps of a segment on values (segment.c). */
 enum step_kind { STEP_EMBED, STEP_RMS_NORM, STEP_QUANTISE, STEP_LINEAR, STEP_SWIGLU, STEP_ADD, STEP_WIDEN, STEP_NARROW,
                  STEP_TOP, STEP_GATHER, STEP_LOG_SUM_EXP,
-                 STEP_LAYER_NORM, STEP_BIAS, STEP_GEGLU, STEP_SCALE, STEP_ROUTE, STEP_SHARES, STEP_EXPERTS };
+                 STEP_LAYER_NORM, STEP_BIAS, STEP_GEGLU, STEP_SCALE, STEP_ROUTE, STEP_SHARES, STEP_EXPERTS,
+                 STEP_CLAMPED_SWIGLU };
 
 struct value {
   int64_t offset;      /* of a plane, bytes from the start of the rows; -1: scratch */
@@ -177,16 +179,16 @@ enum { PART = 4 }; /* units of columns that go through neighbouring steps togeth
 /* Experts: segments of their own, run on the rows that are routed to them. */
 struct segment_call;
 struct mixture {
-  const struct segment_call *const *call; /* of each expert */
-  int64_t count, steps;                   /* experts, and the most steps of one */
-  int64_t *rows;                          /* [count] how many rows each has had */
-  struct value in, out;                   /* planes of an expert */
+  struct segment_call *const *call; /* of each expert */
+  int64_t count, steps;             /* experts, and the most steps of one */
+  struct value in, out;             /* planes of an expert */
 };
 struct step {
   int32_t kind, waits;
   const struct value *a, *b, *c, *out;
   struct matrix weight;
-  float constant;  /* the epsilon of a norm, the factor of a scale or of shares */
+  float constant;  /* the epsilon of a norm, the factor of a scale or of shares, a limit */
+  float slope;     /* of a clamped SwiGLU */
   int32_t fine;    /* activations of 16 bits */
   int32_t columns; /* shared out by columns, else by rows */
   int32_t zero;    /* of a rounding: the zero point of the weights that its result will meet */
@@ -200,6 +202,7 @@ struct segment_call {
   int64_t steps;
   char *rows;
   int64_t count;
+  int64_t total;   /* rows of all runs */
   int64_t touched; /* the most rows that runs wrote in scratch, since whoever wipes it said 0 */
 };
 void tf_segment(struct segment_call *call);

@@ -28,6 +28,8 @@ class Tiny:
     name: str = ""
 
 
+# Where two experts' scores lie within the rounding of f16 planes of each other, either may be chosen; the mixtures here
+# have no such place within the tokens of the test.
 TINY = (
     Tiny("llama"),
     Tiny("llama", {"rope_parameters": {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0,
@@ -45,6 +47,9 @@ TINY = (
          "n_shared_experts": 1, "n_group": 4, "topk_group": 2,
          "moe_intermediate_size": 32, "routed_scaling_factor": 1.5, "use_qk_norm": True,
          "head_dim": 32, "attention_bias": True}),
+    Tiny("gpt_oss", {"num_local_experts": 16, "num_experts_per_tok": 2, "head_dim": 32, "sliding_window": 48,
+         "intermediate_size": 64, "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0,
+         "truncate": False, "original_max_position_embeddings": 64}}),
     Tiny("minimax_m2", {"num_local_experts": 8, "num_experts_per_tok": 3, "head_dim": 32,
          "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}}),
     Tiny("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 48}),

@@ -11,6 +11,7 @@ from twofold.model.manifest import NUMERICS, Manifest, Model
 from twofold.model.operations import (
     Add,
     Bias,
+    ClampedSwiGLU,
     Embed,
     Gather,
     GeGLU,
@@ -57,6 +58,7 @@ def _cases() -> list[Case]:
         Case("layer_norm", LayerNorm("x", "w", 1e-5, "out"), (x,), Plane("out", WIDTH, "f32"), (1, WIDTH)),
         Case("bias", Bias("x", "w", "out"), (x,), Plane("out", WIDTH, "f32"), (1, WIDTH)),
         Case("geglu", GeGLU("x", "y", "out"), (x, y), Plane("out", WIDTH, "f32")),
+        Case("clamped_swiglu", ClampedSwiGLU("x", "y", "out", 7.0, 1.75), (x, y), Plane("out", WIDTH, "f32")),
         Case("add", Add("x", "y", "out"), (x, y), Plane("out", WIDTH, "f32")),
         Case(
             "add, f16 in and out",

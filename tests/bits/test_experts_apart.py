@@ -79,6 +79,20 @@ def test_experts_behind_sockets_give_the_bits_of_one(path: Path) -> None:
             part.close()
 
 
+def test_rows_are_counted_by_expert_alike_in_one_call_and_in_parts(path: Path) -> None:
+    tokens = some_tokens(20, 100)
+    counts = []
+    with native(threads=2) as backend:
+        for shares in ([(range(4), None)], SHARES_OF["halves"]):
+            parts = memories(path, backend, shares)
+            with engine_over(backend, parts) as several:
+                all_logits(several, tokens)
+                found = [part.expert_rows() for part in parts]
+            counts.append({segment: np.sum([each[segment] for each in found], axis=0).tolist() for segment in found[0]})
+    assert counts[0] == counts[1]
+    assert {segment: sum(rows) for segment, rows in counts[0].items()} == {1: 2 * len(tokens), 2: 2 * len(tokens)}
+
+
 def test_an_expert_that_nobody_holds_is_named(path: Path) -> None:
     parts = memories(path, Reference(), [(range(4), {0, 1, 2}), (range(4), {3, 4, 6})])
     missing = {mixture.first + 5 for mixture in parts[0].manifest.mixtures}

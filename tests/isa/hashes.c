@@ -144,7 +144,7 @@ static void say_row(const char *name, enum step_kind kind, int fine, const void 
   memcpy(x->scratch, a, (size_t)width * (kind == STEP_WIDEN ? 2 : 4));
   struct program p = {.steps = 0};
   struct step *s = then(&p, kind, x, z, y);
-  s->weight = (struct matrix){1, width, norm, FORMAT_F32, 0}, s->constant = 0x1p-17f, s->fine = fine, s->zero = -1;
+  s->weight = (struct matrix){1, width, norm, FORMAT_F32, 0}, s->constant = kind == STEP_CLAMPED_SWIGLU ? 1.5f : 0x1p-17f, s->slope = 1.75f, s->fine = fine, s->zero = -1;
   run(&p, one, 0, 1);
   uint64_t hash = hashed(EMPTY, y->scratch, width * result_bytes);
   if (kind == STEP_QUANTISE) hash = hashed(hash, y->scale, width / 32 * (int64_t)sizeof(struct scale));
@@ -179,6 +179,7 @@ static void say_rows(void) {
   say_row("bias", STEP_BIAS, 0, x, WIDTH, 4);
   say_row("geglu", STEP_GEGLU, 0, x, WIDTH, 4);
   say_row("scale", STEP_SCALE, 0, x, WIDTH, 4);
+  say_row("clamped_swiglu", STEP_CLAMPED_SWIGLU, 0, x, WIDTH, 4);
   say_row("top", STEP_TOP, 0, x, WIDTH, 4); /* all of them, in order */
   say_row("log_sum_exp", STEP_LOG_SUM_EXP, 0, x, WIDTH, 4);
   say_row("scale", STEP_SCALE, 0, x, WIDTH, 4);

@@ -6,7 +6,7 @@ from toy_processor import DIGEST, MANIFEST
 
 from twofold.errors import FrameError
 from twofold.model.manifest import Manifest
-from twofold.model.segment import Cut, Plane
+from twofold.model.segment import EXPERT_IN, EXPERT_OUT, Cut, Mixture, Plane
 from twofold.wire.handshake import layout_of, refusal
 from twofold.wire.message import Hello, Welcome
 from twofold.wire.rows import Layout
@@ -17,6 +17,36 @@ OTHER = "feedfacecafebeef" * 4
 
 def with_manifest(**changes: Any) -> Welcome:
     return msgspec.structs.replace(WELCOME, manifest=msgspec.structs.replace(MANIFEST, **changes))
+
+
+def parted(**changes: Any) -> Welcome:
+    """Of a model whose segment 1, its end, has two experts."""
+    carry = MANIFEST.cuts[1].takes
+    into, out = Plane(EXPERT_IN, 32, "f32"), Plane(EXPERT_OUT, 32, "f32")
+    chosen = (into, Plane("expert ids", 1, "i32"), Plane("expert shares", 1, "f32"))
+    expert = Cut((into,), (out,))
+    back = Cut((Plane("routed", 32, "f32"),), MANIFEST.cuts[1].gives)
+    mixture = Mixture(1, 4, 5, 2, 2, "expert ids", "expert shares", "routed")
+    cuts = (*MANIFEST.cuts, expert, expert, Cut(carry, chosen), back)
+    return with_manifest(cuts=cuts, mixtures=(msgspec.structs.replace(mixture, **changes),))
+
+
+def test_a_model_with_experts_fits() -> None:
+    layout = layout_of(parted())
+    assert [layout.limit(segment) for segment in range(6)] == [256, 32, 256, 256, 256, 32]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"segment": -1}, {"segment": 2}, {"first": 1}, {"first": 5}, {"count": 0}, {"count": 1 << 40}, {"front": 3},
+        {"front": 99}, {"back": 4}, {"back": -1}, {"ids": "ids"}, {"ids": "expert shares"}, {"routed": "carry"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_parts_that_are_not_those_of_a_mixture_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(FrameError, match="mixtures of experts"):
+        layout_of(parted(**changes))
 
 
 def cuts_with(plane: Plane) -> tuple[Cut, ...]:

@@ -81,6 +81,9 @@ class Failing:
     def native_segments(self) -> None:
         return None
 
+    def expert_rows(self) -> dict[int, tuple[int, ...]]:
+        return {}
+
     def work(self, segment: int, rows: Rows, count: int) -> Nanoseconds:
         self._left -= 1
         if self._left == 0:

@@ -1,5 +1,6 @@
 import math
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -35,6 +36,18 @@ def counted() -> Counts:
         tally.ran(0, rows, [wait], worked)
     tally.failed("Refused")
     return tally.counts()
+
+
+def test_prometheus_reads_the_rows_of_every_expert() -> None:
+    told = msgspec.structs.replace(status(), expert_rows={1: (4, 0), 3: (2, 2)})
+    families = text_string_to_metric_families(exposition(told))
+    found = {
+        (sample.labels["segment"], sample.labels["expert"]): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "twofold_weight_expert_rows_total"
+    }
+    assert found == {("1", "0"): 4, ("1", "1"): 0, ("3", "0"): 2, ("3", "1"): 2}
 
 
 def test_prometheus_reads_every_figure() -> None:

@@ -65,6 +65,9 @@ class ToyService:
     def native_segments(self) -> None:
         return None
 
+    def expert_rows(self) -> dict[int, tuple[int, ...]]:
+        return {}
+
     def work(self, segment: int, rows: Rows, count: int) -> Nanoseconds:
         """Run a segment, or the trouble that an id asks for."""
         self.rows, self.calls = rows, self.calls + 1

@@ -199,6 +199,14 @@ def swiglu(gate: F32, up: F32) -> F32:
     return gate / (exp(-gate) + f32(1)) * up
 
 
+def clamped_swiglu(gate: F32, up: F32, limit: float, slope: float) -> F32:
+    """g / (exp(-(g · slope)) + 1) · (u + 1): g and u are gate and up, both at most `limit`, u at least -limit."""
+    g, u = np.where(gate > f32(limit), f32(limit), gate), np.where(up > f32(limit), f32(limit), up)
+    u = np.where(u < f32(-limit), f32(-limit), u)
+    gated: F32 = g / (exp(-(g * f32(slope))) + f32(1)) * (u + f32(1))
+    return gated
+
+
 def geglu(gate: F32, up: F32) -> F32:
     """GELU(gate) · up, element by element; GELU(g) = g / 2 · (tanh(sqrt(2 / pi) · (g + 0.044715 g³)) + 1)."""
     with np.errstate(over="ignore"):

@@ -51,6 +51,9 @@ class WeightKernels(Protocol):
     def native_segments(self) -> int | None:
         """Address of an array of the native calls by segment; None if there are none."""
 
+    def total(self, segment: int) -> int:
+        """Rows that the segment has been run on, by itself or within another; from any thread."""
+
     def forget(self) -> None:
         """Wipe what earlier runs left in memory of ours; between two runs."""
 

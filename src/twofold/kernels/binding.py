@@ -28,6 +28,7 @@ class Step(IntEnum):
     ROUTE = 15
     SHARES = 16
     EXPERTS = 17
+    CLAMPED_SWIGLU = 18
 
 
 class MatrixStruct(ctypes.Structure):
@@ -81,7 +82,6 @@ class MixtureStruct(ctypes.Structure):
         ("call", c_void_p),
         ("count", c_int64),
         ("steps", c_int64),
-        ("rows", c_void_p),
         ("into", ValueStruct),
         ("out", ValueStruct),
     )
@@ -99,6 +99,7 @@ class StepStruct(ctypes.Structure):
         ("out", c_void_p),
         ("weight", MatrixStruct),
         ("constant", c_float),
+        ("slope", c_float),
         ("fine", c_int32),
         ("columns", c_int32),
         ("zero", c_int32),
@@ -117,6 +118,7 @@ class SegmentCall(ctypes.Structure):
         ("steps", c_int64),
         ("rows", c_void_p),
         ("count", c_int64),
+        ("total", c_int64),
         ("touched", c_int64),
     )
 

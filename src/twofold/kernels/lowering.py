@@ -22,6 +22,7 @@ from twofold.model.format import Format
 from twofold.model.operations import (
     Add,
     Bias,
+    ClampedSwiGLU,
     Embed,
     Experts,
     Gather,
@@ -44,6 +45,11 @@ WHOLE_ROWS = (
     Step.EXPERTS,
 )  # fmt: skip
 READ_ALL = (Step.LINEAR, Step.EXPERTS)  # all threads read all of what they take
+_GATES: dict[type, Step] = {
+    SwiGLU: Step.SWIGLU,
+    GeGLU: Step.GEGLU,
+    ClampedSwiGLU: Step.CLAMPED_SWIGLU,
+}
 _VECTORS: dict[type, Step] = {RMSNorm: Step.RMS_NORM, LayerNorm: Step.LAYER_NORM, Bias: Step.BIAS}
 
 
@@ -88,7 +94,8 @@ class LoweredStep:
     b: Buffer | None = None
     c: Buffer | None = None
     weight: str | None = None
-    constant: float = 0.0  # the epsilon of a norm, the factor of a scale
+    constant: float = 0.0  # the epsilon of a norm, the factor of a scale or of shares, a limit
+    slope: float = 0.0
     columns: bool = False
     waits: bool = False
     choice: Route | Shares | None = None  # how experts are chosen and weighed
@@ -162,14 +169,8 @@ class Lowering:
                     Buffer(operation.out, rows, plane),
                     weight=operation.weight,
                 )
-            case SwiGLU() | GeGLU():
-                gate, up = self._values[operation.gate], self._values[operation.up]
-                step = LoweredStep(
-                    Step.SWIGLU if isinstance(operation, SwiGLU) else Step.GEGLU,
-                    gate,
-                    Buffer(operation.out, gate.width, plane),
-                    b=up,
-                )
+            case SwiGLU() | GeGLU() | ClampedSwiGLU():
+                step = self._gated(operation, plane)
             case Add():
                 a, b = self._values[operation.a], self._values[operation.b]
                 step = LoweredStep(Step.ADD, a, Buffer(operation.out, a.width, plane), b=b)
@@ -184,6 +185,13 @@ class Lowering:
         self._values[operation.out] = step.out
         stale = _stale(operation)
         self._rounded = {key: buffer for key, buffer in self._rounded.items() if key[0] not in stale}
+
+    def _gated(self, operation: SwiGLU | GeGLU | ClampedSwiGLU, plane: str | None) -> LoweredStep:
+        gate, up = self._values[operation.gate], self._values[operation.up]
+        step = LoweredStep(_GATES[type(operation)], gate, Buffer(operation.out, gate.width, plane), b=up)
+        if isinstance(operation, ClampedSwiGLU):
+            return replace(step, constant=operation.limit, slope=operation.slope)
+        return step
 
     def _head(self, operation: Top | Gather | LogSumExp, plane: str | None) -> LoweredStep:
         x = self._values[operation.x]

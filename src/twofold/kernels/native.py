@@ -174,6 +174,10 @@ class NativeWeights:
         """Address of an array of the calls by segment (`struct segment_call`), 0 where it is not held."""
         return ctypes.addressof(self._addresses)
 
+    def total(self, segment: int) -> int:
+        """Rows that the segment has been run on."""
+        return int(self._calls[segment][0].total)
+
     def forget(self) -> None:
         """Wipe the scratch memory, as far as it was touched."""
         touched = max([call.touched for call, _ in self._calls.values()], default=0)
@@ -194,7 +198,7 @@ class NativeWeights:
 
         lowered = Lowering(model.segments[index], shape).run()
         steps = (StepStruct * len(lowered))(*(self._step(step) for step in lowered))
-        call = SegmentCall(self._native.pool, self._native.level, ctypes.addressof(steps), len(lowered), None, 0, 0)
+        call = SegmentCall(self._native.pool, self._native.level, ctypes.addressof(steps), len(lowered), None, 0, 0, 0)
         self._keep.append(steps)
         return call, ctypes.addressof(call)
 
@@ -205,7 +209,7 @@ class NativeWeights:
         c, zero = self._value(step.c) if step.c else None, step.out.zero_point
         mixture = self._mixture(step.experts, step.a.width) if step.experts else None
         return StepStruct(
-            step.kind, step.waits, a, b, c, out, matrix, step.constant, step.fine, step.columns, zero,
+            step.kind, step.waits, a, b, c, out, matrix, step.constant, step.slope, step.fine, step.columns, zero,
             _chosen(step.choice), mixture,
         )  # fmt: skip
 
@@ -215,11 +219,10 @@ class NativeWeights:
         if not all(self._addresses[experts.first : last]):
             raise InternalError(f"experts in segments {experts.first} to {last - 1} are not all held")
         steps = max(self._calls[index][0].steps for index in range(experts.first, last))
-        rows = np.zeros(experts.count, np.int64)
         planes = (ValueStruct(self._layout.offsets[name], width, None, None) for name in (EXPERT_IN, EXPERT_OUT))
         first = ctypes.addressof(self._addresses) + experts.first * ctypes.sizeof(ctypes.c_void_p)
-        made = MixtureStruct(first, experts.count, steps, rows.ctypes.data, *planes)
-        self._keep += [rows, made]
+        made = MixtureStruct(first, experts.count, steps, *planes)
+        self._keep.append(made)
         return ctypes.addressof(made)
 
     def _value(self, buffer: Buffer) -> int:

@@ -1,5 +1,6 @@
 """The reference backend: the definition of every operation, in NumPy. Slow, obvious, complete."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from twofold.model.operations import (
     Add,
     Attention,
     Bias,
+    ClampedSwiGLU,
     Embed,
     Experts,
     Gather,
@@ -36,7 +38,7 @@ from twofold.model.segment import EXPERT_IN, EXPERT_OUT, NUMPY
 from twofold.wire.rows import Layout, Rows
 
 BLOCK = 16
-_Weightless = SwiGLU | GeGLU | Add | Scale | Shares | Top | Gather | LogSumExp
+_Weightless = SwiGLU | GeGLU | ClampedSwiGLU | Add | Scale | Shares | Top | Gather | LogSumExp
 
 
 class ReferenceWeights:
@@ -45,6 +47,7 @@ class ReferenceWeights:
     def __init__(self, model: Model, tensors: Tensors, segments: Sequence[int]) -> None:
         self._segments = {index: model.segments[index] for index in segments}
         self._weights: dict[str, Weights] = {}
+        self._totals: Counter[int] = Counter()
         self.size_bytes = 0
         for segment in self._segments.values():
             for name in filter(None, map(weight_of, segment.operations)):
@@ -57,13 +60,14 @@ class ReferenceWeights:
         """Run `segment` on the first `count` rows."""
         cut = self._segments[segment].cut
         values = {plane.name: _widened(rows[plane.name][:count]) for plane in cut.takes}
-        self._work(segment, values)
+        self._work(segment, values, count)
         for plane in cut.gives:
             with np.errstate(over="ignore"):
                 rows[plane.name][:count] = values[plane.name].astype(NUMPY[plane.dtype])
 
-    def _work(self, segment: int, values: dict[str, F32]) -> None:
-        """All operations of a segment, on values and into values by name."""
+    def _work(self, segment: int, values: dict[str, F32], count: int) -> None:
+        """All operations of a segment, on `count` rows of values and into values by name."""
+        self._totals[segment] += count
         for operation in self._segments[segment].operations:
             values[operation.out] = self._apply(operation, values)
 
@@ -75,12 +79,16 @@ class ReferenceWeights:
             row, place = np.nonzero(ids == expert)
             if len(row):
                 inside = {EXPERT_IN: x[row]}
-                self._work(operation.first + expert, inside)
+                self._work(operation.first + expert, inside, len(row))
                 total[row] = total[row] + inside[EXPERT_OUT] * shares[row, place][:, None]
         return total
 
     def native_segments(self) -> None:
         """None are native."""
+
+    def total(self, segment: int) -> int:
+        """Rows that the segment has been run on."""
+        return self._totals[segment]
 
     def forget(self) -> None:
         """Nothing to wipe: what a run makes goes with it."""
@@ -118,14 +126,10 @@ class ReferenceWeights:
                 return _weightless(operation, values)
 
 
-def _weightless(
-    operation: SwiGLU | GeGLU | Add | Scale | Shares | Top | Gather | LogSumExp, values: dict[str, F32]
-) -> F32:
+def _weightless(operation: _Weightless, values: dict[str, F32]) -> F32:
     match operation:
-        case SwiGLU():
-            return arithmetic.swiglu(values[operation.gate], values[operation.up])
-        case GeGLU():
-            return arithmetic.geglu(values[operation.gate], values[operation.up])
+        case SwiGLU() | GeGLU() | ClampedSwiGLU():
+            return _gated(operation, values[operation.gate], values[operation.up])
         case Add():
             return values[operation.a] + values[operation.b]
         case Scale():
@@ -134,6 +138,16 @@ def _weightless(
             return arithmetic.shares(values[operation.x], values[operation.ids].astype(np.int64), operation)
         case _:
             return _of_a_head(operation, values)
+
+
+def _gated(operation: SwiGLU | GeGLU | ClampedSwiGLU, gate: F32, up: F32) -> F32:
+    match operation:
+        case SwiGLU():
+            return arithmetic.swiglu(gate, up)
+        case GeGLU():
+            return arithmetic.geglu(gate, up)
+        case ClampedSwiGLU():
+            return arithmetic.clamped_swiglu(gate, up, operation.limit, operation.slope)
 
 
 def _of_a_head(operation: Top | Gather | LogSumExp, values: dict[str, F32]) -> F32:

@@ -89,6 +89,9 @@ class Service(Protocol):
     def native_segments(self) -> int | None:
         """Address of an array of the native calls by segment (`native/segment.c`); None if `work` is to be called."""
 
+    def expert_rows(self) -> dict[int, tuple[int, ...]]:
+        """Rows that went to each expert so far, by the segment that its mixture belongs to; from any thread."""
+
     def forget(self) -> None:
         """Wipe whatever of earlier calls is still in memory beside the rows."""
 

@@ -69,6 +69,17 @@ class WeightMemory:
         """Where the native calls of the segments are, if there are any (`Service.native_segments`)."""
         return self._kernels.native_segments()
 
+    def expert_rows(self) -> dict[int, tuple[int, ...]]:
+        """Rows that went to each expert, by the segment that the mixture belongs to; 0 for experts held elsewhere."""
+        counted: dict[int, tuple[int, ...]] = {}
+        firsts: set[int] = set()
+        for mixture in self.manifest.mixtures:  # both ends of a step share theirs
+            if mixture.first not in firsts and self.held.intersection(mixture.experts):
+                totals = (self._kernels.total(expert) if expert in self.held else 0 for expert in mixture.experts)
+                counted[mixture.segment] = tuple(totals)
+                firsts.add(mixture.first)
+        return counted
+
     def forget(self) -> None:
         """Wipe what the kernels wrote beside the rows since this was last called."""
         self._kernels.forget()

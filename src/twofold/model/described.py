@@ -30,6 +30,8 @@ def facts_of(source: Source) -> Facts:
         raise ModelError(f"{source.path}: metadata general.architecture is missing, so the family is unknown")
 
     def vector(name: str) -> tuple[float, ...]:
+        if name not in source.tensors:
+            raise ModelError(f"{source.path}: tensor {name} is missing; use a complete file")
         form = source.tensors[name].format
         if form is not F32:
             raise ModelError(f"{source.path}: tensor {name} is stored as {form.name}; F32 is needed")

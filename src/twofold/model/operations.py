@@ -101,6 +101,20 @@ class GeGLU(msgspec.Struct, frozen=True, tag=True):
     out: str
 
 
+class ClampedSwiGLU(msgspec.Struct, frozen=True, tag=True):
+    """out[n, K] f32 = g / (1 + exp(-slope · g)) · (u + 1).
+
+    g and u are gate and up, both at most `limit`, u at least -limit (OpenAI 2025, arXiv 2508.10925). `limit` and
+    `slope` are f32 values.
+    """
+
+    gate: str
+    up: str
+    out: str
+    limit: float
+    slope: float
+
+
 class Add(msgspec.Struct, frozen=True, tag=True):
     """out[n, K] f32 = a + b: the residual."""
 
@@ -188,7 +202,9 @@ class Experts(msgspec.Struct, frozen=True, tag=True):
 
 
 VectorOperation = RMSNorm | LayerNorm | Bias | Route  # their tensor, if any, is one row, kept as f32
-WeightlessOperation = SwiGLU | GeGLU | Add | Scale | Top | Gather | LogSumExp | Shares | Experts  # they hold no tensor
+WeightlessOperation = (
+    SwiGLU | GeGLU | ClampedSwiGLU | Add | Scale | Top | Gather | LogSumExp | Shares | Experts
+)  # they hold no tensor
 WeightOperation = Embed | Linear | VectorOperation | WeightlessOperation
 
 
@@ -258,6 +274,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("linear", Side.CONTEXT_FREE, "[n,K] → f32[n,R]", "R1: this row and fixed weights"),
     Kind("swiglu", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
     Kind("geglu", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
+    Kind("clamped_swiglu", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
     Kind("add", Side.CONTEXT_FREE, "f32[n,K], f32[n,K] → f32[n,K]", "R1: this row, element by element"),
     Kind("scale", Side.CONTEXT_FREE, "f32[n,K] → f32[n,K]", "R1: this row, element by element"),
     Kind("top", Side.CONTEXT_FREE, "f32[n,V] → i32[n,k]", "R1: this row, which of its values are largest"),
@@ -292,6 +309,7 @@ _NAMES: dict[type, str] = {
     Linear: "linear",
     SwiGLU: "swiglu",
     GeGLU: "geglu",
+    ClampedSwiGLU: "clamped_swiglu",
     Add: "add",
     Scale: "scale",
     Top: "top",
@@ -318,7 +336,7 @@ def inputs_of(operation: WeightOperation) -> tuple[str, ...]:
             return (operation.ids,)
         case RMSNorm() | LayerNorm() | Bias() | Linear() | Scale() | Top() | LogSumExp() | Route():
             return (operation.x,)
-        case SwiGLU() | GeGLU():
+        case SwiGLU() | GeGLU() | ClampedSwiGLU():
             return (operation.gate, operation.up)
         case Add():
             return (operation.a, operation.b)

@@ -27,17 +27,29 @@ def divided(frequencies: Frequencies, factors: Sequence[float]) -> Frequencies:
     return tuple(f / factor for f, factor in zip(frequencies, factors, strict=True))
 
 
-def yarn(base: float, dimensions: int, *, factor: float, original_length: int, fast: float, slow: float) -> Frequencies:
+def yarn(
+    base: float,
+    dimensions: int,
+    *,
+    factor: float,
+    original_length: int,
+    fast: float,
+    slow: float,
+    whole_pairs: bool = True,
+) -> Frequencies:
     """Frequencies that turn often stay, those that turn seldom are squeezed, a ramp between (arXiv 2309.00071).
 
     `fast` and `slow` are turns within `original_length` positions: above `fast` a frequency stays, below `slow` it
-    is divided by `factor`. The ramp begins and ends at whole pairs.
+    is divided by `factor`. The ramp begins and ends at `whole_pairs`, or between them.
     """
 
     def pair_of(turns: float) -> float:
         return dimensions * math.log(original_length / (turns * 2 * math.pi)) / (2 * math.log(base))
 
-    low, high = max(math.floor(pair_of(fast)), 0), min(math.ceil(pair_of(slow)), dimensions - 1)
+    low, high = pair_of(fast), pair_of(slow)
+    if whole_pairs:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, dimensions - 1)
     length = high - low or 0.001  # a ramp of no length is a step
     found = []
     for i, f in enumerate(plain(base, dimensions)):

@@ -46,7 +46,10 @@ class Answers:
         uptime = Nanoseconds(time.monotonic_ns() - self._started)
         guests, counts = list(self._guests.values()), self._tally.counts()
         waiting = sum([guest.is_calling(self._queue) for guest in guests])
-        return status_of(self._welcome, guests, counts, waiting, uptime=uptime, draining=self.draining, names=names)
+        return status_of(
+            self._welcome, guests, counts, waiting,
+            uptime=uptime, draining=self.draining, names=names, expert_rows=self._service.expert_rows(),
+        )  # fmt: skip
 
     def reply_to(self, guest: Guest, message: Message) -> Message:
         """The answer to a message of `guest`; FrameError if it is no question."""

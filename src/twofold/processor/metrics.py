@@ -16,6 +16,11 @@ def exposition(status: Status) -> str:
     counts = status.counts
     about = {"title": status.title, "digest": status.digest, "segments": ranges_text(status.segments)}
     failures = [(_labels({"kind": kind}), count) for kind, count in sorted(counts.failures.items())]
+    experts = [
+        (_labels({"segment": f"{segment}", "expert": f"{expert}"}), count)
+        for segment, counted in sorted(status.expert_rows.items())
+        for expert, count in enumerate(counted)
+    ]
     lines = [
         *_metric("info", "gauge", "What is held; always 1.", [(_labels(about), 1)]),
         *_single("uptime_seconds", "gauge", "Since the processor started.", status.uptime / 1e9),
@@ -28,6 +33,7 @@ def exposition(status: Status) -> str:
         *_single("received_bytes_total", "counter", "Bytes of those calls, headers included.", counts.received),
         *_single("sent_bytes_total", "counter", "Bytes of the replies, headers included.", counts.sent),
         *_metric("failures_total", "counter", "Calls and connections ended with an error, by its class.", failures),
+        *(_metric("expert_rows_total", "counter", "Rows that went to each expert.", experts) if experts else ()),
         *_histogram("batch_rows", "Rows of a batch.", _powers(counts.batch_rows), counts.rows),
         *_histogram(
             "wait_seconds", "From the arrival of a call to its batch.", _durations(counts.waits), counts.waited / 1e9

@@ -18,6 +18,7 @@ def status_of(
     uptime: Nanoseconds,
     draining: bool,
     names: bool,
+    expert_rows: dict[int, tuple[int, ...]],
 ) -> Status:
     """The Status of a processor that welcomes with `welcome`; `names`: those of the tokens are to be in it."""
     greeted = [guest for guest in guests if guest.greeted]
@@ -34,4 +35,5 @@ def status_of(
         tokens=dict(tokens),
         waiting=waiting,
         counts=counts,
+        expert_rows=expert_rows,
     )

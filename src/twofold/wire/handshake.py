@@ -79,7 +79,8 @@ def _manifest_problem(welcome: Welcome) -> str | None:
     manifest = welcome.manifest
     if len(manifest.digest) != DIGEST_DIGITS or not set(manifest.digest) <= set("0123456789abcdef"):
         return f"its digest is not {DIGEST_DIGITS} hexadecimal digits"
-    if not all(_fits(manifest, mixture) for mixture in manifest.mixtures):
+    counted = sum(mixture.count for mixture in manifest.mixtures)  # both ends of a step share theirs
+    if counted > 2 * manifest.segments or not all(_fits(manifest, mixture) for mixture in manifest.mixtures):
         return "its mixtures of experts do not go with its segments"
     ends = [manifest.cuts[end] for end in manifest.ends]
     if not ends or any(cut.takes != ends[0].takes for cut in ends):

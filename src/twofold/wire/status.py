@@ -104,3 +104,4 @@ class Status(msgspec.Struct, frozen=True, tag="status"):
     tokens: dict[str, int]  # name of a token → its connections; empty for those who may not know
     waiting: int  # calls that have no answer yet
     counts: Counts
+    expert_rows: dict[int, tuple[int, ...]] = {}  # rows that went to each expert, by the mixture's segment

@@ -7,6 +7,7 @@ from twofold.errors import ModelError
 from twofold.model.family import (
     gemma3_text,
     glm4_moe,
+    gpt_oss,
     llama,
     minimax_m2,
     mistral,
@@ -26,6 +27,8 @@ FAMILIES: dict[str, Callable[[Facts], Blueprint]] = {
     "gemma3_text": gemma3_text.build,
     "glm4_moe": glm4_moe.build,
     "glm4moe": glm4_moe.build,  # as GGUF names it
+    "gpt-oss": gpt_oss.build,  # as GGUF names it
+    "gpt_oss": gpt_oss.build,
     "llama": llama.build,
     "minimax-m2": minimax_m2.build,  # as GGUF names it
     "minimax_m2": minimax_m2.build,

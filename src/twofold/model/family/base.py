@@ -85,10 +85,11 @@ LARGEST_FREQUENCY, LARGEST_MAGNITUDE = 16.0, 1000.0  # angles stay exact, scores
 _TURNS = {"fast": 32.0, "slow": 1.0}  # YaRN's own ramp
 
 
-def rotary_of(facts: Facts, head_dim: int, *, interleaved: bool) -> Rotary:
+def rotary_of(facts: Facts, head_dim: int, *, interleaved: bool, whole_pairs: bool = True) -> Rotary:
     """The rotary embedding that the metadata and the small tensors of a GGUF file describe.
 
-    Raises ModelError for a kind of scaling that is not one of SCALINGS, and for numbers that cannot be meant.
+    `whole_pairs`: where YaRN's ramp begins and ends. Raises ModelError for a kind of scaling that is not one of
+    SCALINGS, and for numbers that cannot be meant.
     """
     dimensions, base = facts.integer("rope.dimension_count", head_dim, high=head_dim), _base(facts)
     if dimensions % 2:
@@ -96,7 +97,7 @@ def rotary_of(facts: Facts, head_dim: int, *, interleaved: bool) -> Rotary:
     facts.refuse("rope.scaling.type", SCALINGS, "this rotary scaling")
     facts.refuse("rope.scale_linear", (1.0,), "rotary scaling by the old key")
     facts.refuse("rope.scaling.yarn_log_multiplier", (), "rotary scaling with a multiplier of its own")
-    frequencies, magnitude = _scaled(facts, base, dimensions)
+    frequencies, magnitude = _scaled(facts, base, dimensions, whole_pairs)
     if FACTORS in facts.tensor_names:
         frequencies = rotary.divided(frequencies, _factors(facts, FACTORS, dimensions // 2))
     if max(frequencies) > LARGEST_FREQUENCY or magnitude > LARGEST_MAGNITUDE:
@@ -111,7 +112,7 @@ def _base(facts: Facts) -> float:
     return base
 
 
-def _scaled(facts: Facts, base: float, dimensions: int) -> tuple[rotary.Frequencies, float]:
+def _scaled(facts: Facts, base: float, dimensions: int, whole_pairs: bool) -> tuple[rotary.Frequencies, float]:
     """(frequencies, magnitude) by the kind of scaling; LongRoPE is told by its tensors too."""
     kind, plain = facts.metadata.get(f"{facts.architecture}.rope.scaling.type"), rotary.plain(base, dimensions)
     if kind == "linear":
@@ -121,7 +122,9 @@ def _scaled(facts: Facts, base: float, dimensions: int) -> tuple[rotary.Frequenc
         fast, slow = (facts.number(f"rope.scaling.yarn_beta_{name}", turns) for name, turns in _TURNS.items())
         if not 1e-3 <= slow < fast <= 1e6:
             raise ModelError(f"metadata {facts.architecture}.rope.scaling: no ramp leads from {fast} to {slow} turns")
-        frequencies = rotary.yarn(base, dimensions, factor=factor, original_length=original, fast=fast, slow=slow)
+        frequencies = rotary.yarn(
+            base, dimensions, factor=factor, original_length=original, fast=fast, slow=slow, whole_pairs=whole_pairs
+        )
         return frequencies, facts.number("rope.scaling.attn_factor", 1.0) * rotary.yarn_magnitude(factor)
     if kind == "longrope" or LONG in facts.tensor_names:
         original, length = _original_length(facts), facts.integer("context_length", high=1 << 30)

@@ -157,8 +157,8 @@ def _yarn(rope: Config, text: Config) -> Metadata:
     for key in ("mscale", "mscale_all_dim"):
         if rope.get(key) is not None:
             raise ModelError(f"config.json: rope parameter {key} is not supported")
-    if rope.get("truncate") is False:
-        raise ModelError("config.json: a YaRN ramp between parts of pairs (truncate false) is not supported")
+    if rope.get("truncate", True) == (text.get("model_type") == "gpt_oss"):
+        raise ModelError("config.json: YaRN's ramp is between parts of pairs (truncate false) in gpt_oss, there alone")
     found: Metadata = {"rope.scaling.type": "yarn", "rope.scaling.factor": _number(rope, "factor")}
     found["rope.scaling.original_context_length"] = _original(rope, text) or text.get("max_position_embeddings")
     for key, name in (("beta_fast", "yarn_beta_fast"), ("beta_slow", "yarn_beta_slow")):
@@ -251,9 +251,16 @@ def _experts(text: Config) -> Metadata:
     return found | ({"expert_count": counts[0]} if counts else {})
 
 
+def _gpt_oss(text: Config) -> Metadata:
+    if (text.get("swiglu_limit", 7.0), text.get("swiglu_alpha", 1.702)) != (7.0, 1.702):
+        raise ModelError("config.json: a swiglu_limit other than 7 or a swiglu_alpha other than 1.702")
+    return {"attention.sliding_window_pattern": _pattern(text)}
+
+
 _FAMILY: dict[str, tuple[Callable[[Config], Metadata], ...]] = {
     "gemma3_text": (_gemma3,),
     "glm4_moe": (_experts,),
+    "gpt_oss": (_experts, _gpt_oss),
     "minimax_m2": (_experts,),
     "mixtral": (_experts,),
     "qwen3_moe": (_experts,),

@@ -10,6 +10,7 @@ of a rotary pair side by side, Gemma's norms with their 1 added, the experts of 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from twofold.errors import ModelError
 from twofold.model.format import BF16, F16, F32, Format
 from twofold.model.hub.config import metadata_of, rope_tensors, tied
+from twofold.model.hub.fused import Fused, Read, fused
 from twofold.model.hub.names import expert_of, gguf_name
 from twofold.model.hub.safetensors import SafetensorsFile
 from twofold.model.hub.tokenizer import TokenizerFiles, tokenizer_metadata
@@ -44,17 +46,28 @@ class HubDirectory:
         self._small = {name: np.array(values, "<f4").tobytes() for name, values in rope_tensors(config).items()}
         self.tensors = {name: Shape((len(raw) // 4,), F32) for name, raw in self._small.items()}
         self._places: dict[str, tuple[SafetensorsFile, str]] = {}
-        self._experts: dict[str, dict[int, tuple[SafetensorsFile, str]]] = {}  # of stacked tensors, by expert
+        self._experts: dict[str, Read] = {}  # of stacked tensors: the bytes of an expert
+        apart: dict[str, dict[int, tuple[SafetensorsFile, str]]] = {}  # experts with a tensor each
         head_is_embedding = tied(config)
         self._files = [SafetensorsFile.open(each) for each in _files(path)]
+        made, known = fused(self._files)
         for file in self._files:
-            self._take(file, head_is_embedding)
-        for name, experts in self._experts.items():
-            self.tensors[name] = _stacked(name, experts)
+            self._take(file, head_is_embedding, known, apart)
+        for name, stored, read in (*made, *(_stacked(name, experts) for name, experts in apart.items())):
+            self.tensors[name], self._experts[name] = stored, read
 
-    def _take(self, file: SafetensorsFile, head_is_embedding: bool) -> None:
+    def _take(
+        self,
+        file: SafetensorsFile,
+        head_is_embedding: bool,
+        fused: set[str],
+        apart: dict[str, dict[int, tuple[SafetensorsFile, str]]],
+    ) -> None:
+        """Note the tensors of a file, but for those `fused`; those of one expert go to `apart`."""
         layers = int(str(self.metadata.get(f"{self._family}.block_count", 0)))
         for name, at in file.tensors.items():
+            if name in fused:
+                continue
             whole, expert = expert_of(name)
             known = gguf_name(self._family, whole, layers)
             if known is None or (known == "output.weight" and head_is_embedding):
@@ -66,7 +79,7 @@ class HubDirectory:
             if not at.shape or 0 in at.shape:
                 raise ModelError(f"{file.path}: tensor {name} has the impossible shape {at.shape}")
             if expert is not None:
-                self._experts.setdefault(known, {})[expert] = (file, name)
+                apart.setdefault(known, {})[expert] = (file, name)
                 continue
             self._places[known] = (file, name)
             self.tensors[known] = Shape(at.shape, F32 if len(at.shape) == 1 else _FORMATS[at.dtype])
@@ -79,11 +92,11 @@ class HubDirectory:
 
     def _stack(self, name: str, rows: tuple[int, int] | None) -> memoryview:
         """Rows of experts; those of one are as they lie in the file."""
-        count, each, _ = self.tensors[name].shape
+        count, *each_shape = self.tensors[name].shape[:-1]
+        each = math.prod(each_shape)
         first, last = rows or (0, count * each)
         touched = range(first // each, -(-last // each))
-        files = [self._experts[name][expert] for expert in touched]
-        raws = [file.raw(stored) for file, stored in files]
+        raws = [self._experts[name](expert) for expert in touched]
         raw = raws[0] if len(raws) == 1 else memoryview(b"".join(raws))
         return rows_of(raw, self.tensors[name], (first - touched.start * each, last - touched.start * each))
 
@@ -123,13 +136,17 @@ class HubDirectory:
         return heads if isinstance(heads, int) else 0
 
 
-def _stacked(name: str, experts: Mapping[int, tuple[SafetensorsFile, str]]) -> Shape:
+def _stacked(name: str, experts: Mapping[int, tuple[SafetensorsFile, str]]) -> Fused:
     """The tensor that the experts of a layer make together; ModelError unless they are of one kind and all there."""
     kinds = {(file.tensors[stored].shape, file.tensors[stored].dtype) for file, stored in experts.values()}
     if len(kinds) != 1 or sorted(experts) != list(range(len(experts))) or len(next(iter(kinds))[0]) != 2:
         raise ModelError(f"the experts of {name} are not all there, or not alike; use a complete checkpoint")
     (shape, dtype) = kinds.pop()
-    return Shape((len(experts), *shape), _FORMATS[dtype])
+    if dtype not in _FORMATS:
+        raise ModelError(f"the experts of {name} are stored as {dtype}, which is not supported yet")
+    return Fused(
+        name, Shape((len(experts), *shape), _FORMATS[dtype]), lambda expert: experts[expert][0].raw(experts[expert][1])
+    )
 
 
 def _float32(raw: memoryview, dtype: str) -> npt.NDArray[np.float32]:

@@ -12,6 +12,7 @@ _LAYER = {
     "self_attn.qkv_proj": "attn_qkv",
     "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm",
+    "self_attn.sinks": "attn_sinks",
     "self_attn.k_norm": "attn_k_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
@@ -26,6 +27,7 @@ _LAYER |= {
     for prefix in ("mlp", "block_sparse_moe")
     for part, name in {
         "gate": "ffn_gate_inp",
+        "router": "ffn_gate_inp",
         "correction": "exp_probs_b",
         **{f"experts.{theirs}": f"ffn_{ours}_exps" for theirs, ours in _STACKED.items()},
         **{f"shared_experts.{theirs}": f"ffn_{ours}_shexp" for theirs, ours in _STACKED.items()},
@@ -38,10 +40,15 @@ _POST_NORM = {
 }
 _FAMILY = {
     "gemma3_text": _POST_NORM,
+    "gpt_oss": {"post_attention_layernorm": "post_attention_norm"},
     "glm4_moe": {"post_attention_layernorm": "post_attention_norm"},
     "olmo2": _POST_NORM,
 }
-_CORRECTION = re.compile(r"(?:gate\.)?e_score_correction_bias$")
+_NAMELESS = {
+    "gate.e_score_correction_bias": "correction.bias",
+    "e_score_correction_bias": "correction.bias",
+    "self_attn.sinks": "self_attn.sinks.weight",
+}  # of tensors that are no weight or bias of a module
 _NAME = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?(?:layers\.(\d{1,6})\.)?(.+)\.(weight|bias)")
 _EXPERT = re.compile(r"(.+)\.experts\.(\d{1,6})\.(.+)")
 # Buffers that old files carry and that are computed here.
@@ -61,7 +68,9 @@ def gguf_name(family: str, name: str, layers: int) -> str | None:
     """
     if _COMPUTED.fullmatch(name):
         return None
-    found = _NAME.fullmatch(_CORRECTION.sub("correction.bias", name))
+    for ending, proper in _NAMELESS.items():
+        name = name.removesuffix(ending) + proper if name.endswith(ending) else name
+    found = _NAME.fullmatch(name)
     if found:
         layer, part, kind = found.groups()
         if layer is not None and int(layer) >= layers:
