@@ -17,7 +17,15 @@ from twofold.model import family
 from twofold.model.checkpoint import file_digest
 from twofold.model.described import Matrix, facts_of, matrix_of, model_of
 from twofold.model.format import BF16, F16, F32, MXFP4, Format
-from twofold.model.hub.config import Config, architecture_of, metadata_of, optional_tensors, rope_tensors, text_part
+from twofold.model.hub.config import (
+    Config,
+    architecture_of,
+    metadata_of,
+    optional_tensors,
+    rope_tensors,
+    text_part,
+    untold_tensors,
+)
 from twofold.model.hub.directory import read_json
 from twofold.model.manifest import Model
 from twofold.model.source import Shape
@@ -44,7 +52,8 @@ class BareConfig:
         family.require(architecture_of(config))
         self.metadata: dict[str, object] = metadata_of(config)
         self.metadata.setdefault("general.name", path.parent.name if path.stem == "config" else path.stem)
-        self._small = {name: np.array(values, "<f4") for name, values in rope_tensors(config).items()}
+        small = rope_tensors(config) | untold_tensors(config)
+        self._small = {name: np.array(values, "<f4") for name, values in small.items()}
         beside = optional_tensors(config)
         self.tensors = dict.fromkeys(beside, Shape((), F32))
         self.tensors |= {name: Shape(values.shape, F32) for name, values in self._small.items()}

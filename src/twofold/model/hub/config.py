@@ -75,6 +75,18 @@ def optional_tensors(config: Config) -> frozenset[str]:
     return frozenset(found if tied(config) else found | {"output.weight"})
 
 
+def untold_tensors(config: Config) -> dict[str, tuple[float, ...]]:
+    """Small tensors of the architecture that a checkpoint brings and no config tells, as zeros."""
+    text = text_part(config)
+    if architecture_of(config) != "gpt_oss":
+        return {}
+    layers, heads = (int(_number(text, key)) for key in ("num_hidden_layers", "num_attention_heads"))
+    if not (1 <= layers <= MOST_LAYERS and 1 <= heads <= MOST_HEADS):
+        raise ModelError(f"config.json: {layers} layers of {heads} heads are not possible")
+    return {f"blk.{layer}.attn_sinks.weight": (0.0,) * heads for layer in range(layers)}
+
+
+MOST_HEADS = 4096
 MOST_LAYERS = 1024
 WIDEST_HEAD = 1024
 _BIASED: dict[str, tuple[str, ...]] = {
@@ -82,7 +94,19 @@ _BIASED: dict[str, tuple[str, ...]] = {
     "mlp_bias": ("ffn_gate", "ffn_up", "ffn_down"),
 }
 _BIASED_IN: dict[str, dict[str, tuple[str, ...]]] = {"glm4_moe": {"attention_bias": ("attn_q", "attn_k", "attn_v")}}
-_ALWAYS_BIASED: dict[str, tuple[str, ...]] = {"qwen2": ("attn_q", "attn_k", "attn_v")}
+_ALWAYS_BIASED: dict[str, tuple[str, ...]] = {
+    "qwen2": ("attn_q", "attn_k", "attn_v"),
+    "gpt_oss": (
+        "attn_q",
+        "attn_k",
+        "attn_v",
+        "attn_output",
+        "ffn_gate_inp",
+        "ffn_gate_exps",
+        "ffn_up_exps",
+        "ffn_down_exps",
+    ),
+}
 _NORMED_IF_TOLD = frozenset(("glm4_moe",))  # heads of q and k
 _CORRECTED = frozenset(("glm4_moe", "minimax_m2"))  # experts are chosen by scores with a correction
 
