@@ -227,9 +227,13 @@ def _multiplied(operations: Iterable[WeightOperation], used: Mapping[str, Sized]
 
 
 def _active(operations: Iterable[WeightOperation], used: Mapping[str, Sized]) -> int:
-    """Parameters that a row meets: all of an operation's, but one row of a table's."""
-    held = ((op, used[name]) for op in operations if (name := weight_of(op)))
-    return sum(weight.width if isinstance(op, Embed) else _elements(weight) for op, weight in held)
+    """Parameters that a row meets, each once: all of an operation's, but one row of a table's."""
+    met: dict[str, int] = {}
+    for op in operations:
+        name = weight_of(op)
+        if name:
+            met[name] = max(met.get(name, 0), used[name].width if isinstance(op, Embed) else _elements(used[name]))
+    return sum(met.values())
 
 
 def _operations(rows: tuple[SegmentRow, ...]) -> tuple[OperationRow, ...]:
