@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from command import clean_environment, start
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models
 
 from twofold.model.checkpoint import Checkpoint
-from twofold.model.tokenizer import PRE_TOKENIZERS
+from twofold.model.pre_tokenizer import cut_of
 
 PROMPT, ANSWER, TOGETHER, RUNS = 100, 12, 4, 2
 MODEL = "smollm2"
@@ -48,11 +48,11 @@ def tokenizer(smollm2_path: Path, tmp_path: Path) -> Path:
         data = checkpoint.tokenizer
     merges = [tuple(merge.split(" ")) for merge in data.merges]
     written = Tokenizer(models.BPE({token: id_ for id_, token in enumerate(data.tokens)}, merges))  # type: ignore[arg-type]
-    written.pre_tokenizer = pre_tokenizers.Sequence(list(PRE_TOKENIZERS[data.pre].steps))  # type: ignore[assignment]
     written.decoder = decoders.ByteLevel()  # type: ignore[assignment]
     folder = tmp_path / "tokenizer"
     folder.mkdir()
-    written.save(str(folder / "tokenizer.json"))
+    described = {**json.loads(written.to_str()), "pre_tokenizer": cut_of(data.pre).pre_tokenizer}
+    (folder / "tokenizer.json").write_text(json.dumps(described))
     return folder
 
 
