@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from served import HELLO, Served
 
-from twofold.server.body import DEPTH, MOST_BYTES, Fixed, parsed
+from twofold.server.body import BODY_BYTES, DEPTH, Fixed, parsed
 from twofold.server.refusal import Refusal
 
 FIXED = (Fixed("store", (False,), "nothing is stored"), Fixed("audio", (), "answers are text"))
@@ -78,8 +78,8 @@ def test_any_bytes_are_a_body_or_a_refusal(raw: bytes) -> None:
         assert isinstance(parsed(raw, Form, FIXED), Form)
 
 
-def test_a_body_of_more_than_any_context_needs_is_refused_whether_its_length_was_told_or_not(served: Served) -> None:
-    large = b'{"messages": "' + b"a" * MOST_BYTES + b'"}'
+def test_a_body_of_more_than_16_mib_is_refused_whether_its_length_was_told_or_not(served: Served) -> None:
+    large = b'{"messages": "' + b"a" * BODY_BYTES + b'"}'
     headers = {"content-type": "application/json"}
 
     async def pieces() -> Any:

@@ -16,8 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from twofold.server.refusal import Refusal
 from twofold.units import MIB, Seconds, bytes_text
 
-BODY_BYTES, TOKEN_BYTES = 4 * MIB, 64  # of a body, and for each token of a context
-MOST_BYTES = 16 * MIB
+BODY_BYTES = 16 * MIB
 DEPTH = 64  # of lists and objects in one another
 
 _PLACE = re.compile(r"`\$\.([^`]+)`")  # as msgspec writes where something is wrong
@@ -45,12 +44,7 @@ class Fixed(NamedTuple):
     why: str
 
 
-def most_bytes(context_length: int) -> int:
-    """Bytes of the largest body that is read: what prompts of so many tokens, and all that is beside them, can need."""
-    return min(BODY_BYTES + TOKEN_BYTES * context_length, MOST_BYTES)
-
-
-async def read(request: Request, patience: Seconds, most: int) -> bytes:
+async def read(request: Request, patience: Seconds, most: int = BODY_BYTES) -> bytes:
     """The whole body. Refusal 415 unless it is JSON, 413 if it has more than `most` bytes, 408 if it
     takes longer than `patience`."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":

@@ -17,7 +17,7 @@ from twofold.engine.seen import NOTHING, Seen
 from twofold.engine.whole import Whole, whole
 from twofold.errors import NoContext, RequestError, TwofoldError
 from twofold.model.tokenizer import Tokenizer
-from twofold.server.body import Fixed, Form, Implied, most_bytes, parsed, read
+from twofold.server.body import Fixed, Form, Implied, parsed, read
 from twofold.server.offer import Offer
 from twofold.server.record import Record
 from twofold.server.refusal import Refusal, refusal_of
@@ -129,9 +129,9 @@ class Endpoint(Generic[Form]):
     async def handle(self, request: HttpRequest) -> Response:
         """Answer one request; raises Refusal."""
         call = Call(request)
-        serving = call.serving  # before a body is waited for that nobody could answer
+        _ = call.serving  # before a body is waited for that nobody could answer
         offer = call.offer
-        raw = await read(request, offer.patience, most_bytes(offer.most(serving)))
+        raw = await read(request, offer.patience)
         form = await offer.turnstile.passed(len(raw), lambda: parsed(raw, self.takes, self.fixed, self.implied))
         return await self.answer(form, call)
 
