@@ -17,7 +17,6 @@ import itertools
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -33,11 +32,10 @@ from fabric.repeated import Repeated
 from fabric.streams import expected
 from fabric.target import OPTIONS
 from fabric.vitals import SLACK_BYTES, SLACK_DESCRIPTORS, Vital, Watch, look
+from stored import conclude, heading
 
 from twofold import link
-from twofold.engine.machine import stamp
 from twofold.errors import LinkError
-from twofold.kernels.native import Native
 from twofold.units import MIB, Seconds
 from twofold.wire.message import Ping
 
@@ -218,14 +216,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "attack.json")
     asked = parser.parse_args()
-    backend = Native()
-    result: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), **stamp(backend.capabilities())}
-    backend.close()
-    result |= run(asked)
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    print(json.dumps(result["promises"], indent=1))
-    sys.exit(not all(promise["kept"] for promise in result["promises"].values()))
+    result = heading() | run(asked)
+    conclude(result, asked.output, result["promises"])
 
 
 if __name__ == "__main__":

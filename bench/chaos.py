@@ -9,8 +9,6 @@ wrong token, a lost or hung request, a process that grows, a pause at a killed r
 
 import argparse
 import contextlib
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -25,9 +23,8 @@ from fabric.plan import Event, plan
 from fabric.stages import Stage, loopback, namespaces
 from fabric.streams import expected
 from fabric.vitals import Vital, Watch, flat, growth
+from stored import conclude, heading
 
-from twofold.engine.machine import stamp
-from twofold.kernels.native import Native
 from twofold.model.checkpoint import Checkpoint
 from twofold.store.pull import ensure
 
@@ -136,18 +133,13 @@ def main() -> None:
     parser.add_argument("--tls", action="store_true", help="the same over tls://, with tokens")
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
-    backend = Native()
-    result: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), **stamp(backend.capabilities())}
-    backend.close()
+    result = heading()
     tokens = expected(asked.model, TOKENS)
     with staged(asked) as stage:
         result |= chaos(stage, tokens, seconds=60 * asked.minutes, streams=asked.streams, seed=asked.seed)
     name = "chaos-tls.json" if asked.tls else "chaos-network.json" if asked.network else "chaos.json"
     output = asked.output or ROOT / "bench" / "results" / name
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    print(json.dumps({name: result[name] for name in ("counts", "pauses_ms", "swollen", "promises")}, indent=1))
-    sys.exit(not all(promise["kept"] for promise in result["promises"].values()))
+    conclude(result, output, {name: result[name] for name in ("counts", "pauses_ms", "swollen", "promises")})
 
 
 if __name__ == "__main__":

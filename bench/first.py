@@ -8,7 +8,6 @@ medians of the rounds with minimum and maximum beside them. Run it on a machine 
 
 import argparse
 import contextlib
-import json
 import os
 import socket
 import statistics
@@ -20,11 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from stored import heading, store
 
 from twofold.config import Settings
 from twofold.engine.assemble import Ready, open_engine
-from twofold.engine.machine import stamp
-from twofold.kernels.native import Native, physical_cores
+from twofold.kernels.native import physical_cores
 from twofold.processor.spawn import SpawnedWeights, weights_command
 from twofold.store.progress import silent
 from twofold.store.pull import ensure
@@ -128,13 +127,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "first.json")
     arguments = parser.parse_args()
-    backend = Native()
-    result: dict[str, object] = {"command": "make bench", **stamp(backend.capabilities())}
-    backend.close()
+    result = heading("make bench")
     samples = measure(ensure("smollm2"), arguments.rounds)
     result |= {"unit": "tokens a second", "samples": samples, "table": table(samples).splitlines()}
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    store(result, arguments.output)
     print(table(samples))
 
 

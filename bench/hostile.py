@@ -24,6 +24,7 @@ from fabric import judge
 from fabric.judge import Promise
 from fabric.processors import Child
 from fabric.vitals import look
+from stored import conclude, heading
 from traffic.client import Seen, ask
 from traffic.figures import at
 from traffic.hostility import KINDS
@@ -31,8 +32,6 @@ from traffic.outcomes import ANSWERED, kind
 from traffic.process import ServeProcess
 from traffic.work import Asked, Mix, requests
 
-from twofold.engine.machine import stamp
-from twofold.kernels.native import Native
 from twofold.store.pull import ensure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,14 +172,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "hostile.json")
     asked = parser.parse_args()
-    backend = Native()
-    result: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), **stamp(backend.capabilities())}
-    backend.close()
-    result |= run(asked)
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    print(json.dumps(result["promises"], indent=1))
-    sys.exit(not all(promise["kept"] for promise in result["promises"].values()))
+    result = heading() | run(asked)
+    conclude(result, asked.output, result["promises"])
 
 
 if __name__ == "__main__":

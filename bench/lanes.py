@@ -11,7 +11,6 @@ import contextlib
 import json
 import statistics
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,7 @@ import msgspec
 from fabric.dealt import Asked, Did
 from fabric.hosts import BENCH, Network
 from fabric.processors import Child, Processor
-
-from twofold.engine.machine import stamp
-from twofold.kernels.native import Native
+from stored import heading
 
 LANES = (1, 2, 4, 0)
 STREAMS = (1, 2, 4, 8, 16)
@@ -85,9 +82,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--output", type=Path, default=BENCH / "results" / "lanes.json")
     asked = parser.parse_args()
-    backend = Native()
-    result: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), **stamp(backend.capabilities())}
-    backend.close()
+    result = heading()
     print("| link | work | one lane, tok/s | 2 lanes | 4 lanes | found out |\n|---|---|---|---|---|---|")
     result["seconds"] = {}
     for name in asked.ways:

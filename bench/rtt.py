@@ -23,11 +23,10 @@ from fabric.hosts import BENCH, Host, Network
 from fabric.load import Load
 from fabric.processors import Processor
 from fabric.streams import POSITIONS, generate
+from stored import heading, store
 
 from twofold.config import Settings
 from twofold.engine.assemble import open_engine
-from twofold.engine.machine import stamp
-from twofold.kernels.native import Native
 from twofold.model.manifest import Manifest
 from twofold.store.progress import silent
 from twofold.wire.frame import HEADER_BYTES
@@ -137,11 +136,8 @@ def main() -> None:
     parser.add_argument("--mbit", type=float, default=500.0)
     parser.add_argument("--output", type=Path, default=BENCH / "results" / "rtt.json")
     asked = parser.parse_args()
-    backend = Native()
-    result: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), **stamp(backend.capabilities())}
-    backend.close()
-    result |= measure(asked.model, asked.milliseconds, asked.mbit)
-    asked.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    result = heading() | measure(asked.model, asked.milliseconds, asked.mbit)
+    store(result, asked.output)
     sys.exit(any(point["ratio"] > LIMIT for point in result["curve"]))
 
 

@@ -10,10 +10,8 @@ way, kill -9 with answers under way, and a start at the same port. It ends with 
 import argparse
 import asyncio
 import http.client
-import json
 import random
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,13 +23,12 @@ from fabric import judge
 from fabric.judge import Promise
 from fabric.repeated import Repeated
 from fabric.vitals import SLACK_DESCRIPTORS, Vital, Watch, flat, growth, look
+from stored import conclude, heading
 from traffic.client import Seen, Server, ask
 from traffic.outcomes import ANSWERED, Outcomes, kind, outcomes
 from traffic.process import ServeProcess
 from traffic.work import Asked, Mix, requests
 
-from twofold.engine.machine import stamp
-from twofold.kernels.native import Native
 from twofold.model.checkpoint import Checkpoint
 from twofold.schedule.stream import PATIENCE
 from twofold.store.pull import ensure
@@ -259,15 +256,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "soak.json")
     asked = parser.parse_args()
-    backend = Native()
-    result: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), **stamp(backend.capabilities())}
-    backend.close()
+    result = heading()
     model = ensure(asked.model).resolve()
     result |= soak(model, context=asked.context, seconds=60 * asked.minutes, load=asked.load, seed=asked.seed)
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    print(json.dumps({name: result[name] for name in ("outcomes", "most", "promises")}, indent=1))
-    sys.exit(not all(promise["kept"] for promise in result["promises"].values()))
+    conclude(result, asked.output, {name: result[name] for name in ("outcomes", "most", "promises")})
 
 
 if __name__ == "__main__":

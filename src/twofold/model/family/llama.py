@@ -5,18 +5,12 @@ neighbours, hence `interleaved=True`.
 """
 
 from twofold.model.family import mixtral
-from twofold.model.family.base import Blueprint, Facts, rotary_of, rotary_shapes
-from twofold.model.family.parts import Parts, Size, pre_norm, stack
+from twofold.model.family.base import Blueprint, Facts
+from twofold.model.family.parts import pre_norm, uniform
 
 
 def build(facts: Facts) -> Blueprint:
     """The blueprint of a llama checkpoint; raises ModelError naming the metadata that is missing or unsupported."""
     if facts.integer("expert_count", 0, low=0):
         return mixtral.build(facts)
-    size = Size.of(facts)
-    facts.refuse("attention.sliding_window", (0,), "sliding-window attention")
-    rotary = rotary_of(facts, size.head_dim, interleaved=True)
-    attention = size.attention(rotary)
-    parts = Parts(facts, size)
-    parts.shapes |= rotary_shapes(facts, rotary)
-    return stack(parts, lambda _, layer: pre_norm(layer, attention))
+    return uniform(facts, pre_norm, interleaved=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from twofold.errors import ModelError
-from twofold.model.family.base import BLOCK, PANEL, Blueprint, Facts, check_widths
+from twofold.model.family.base import BLOCK, PANEL, Blueprint, Facts, check_widths, rotary_of, rotary_shapes
 from twofold.model.operations import (
     Add,
     Attention,
@@ -206,6 +206,22 @@ def pre_norm_into(parts: Parts, *, head_norms: bool = False) -> Operations:
     """The first half of such a layer: norm, then q, k and v."""
     norms = parts.head_norms() if head_norms else ()
     return (parts.norm("carry", "attn_norm", "normed"), *parts.qkv("normed"), *norms)
+
+
+def uniform(
+    facts: Facts, layer: Callable[[Parts, Attention], Layer], *, interleaved: bool, windowed: bool = False
+) -> Blueprint:
+    """A stack of equal layers, whose heads are all turned by the rotary embedding that the checkpoint describes.
+
+    `windowed`: they see a window of positions where the checkpoint says so; else a checkpoint that does is refused.
+    """
+    size = Size.of(facts)
+    if not windowed:
+        facts.refuse("attention.sliding_window", (0,), "sliding-window attention")
+    rotary = rotary_of(facts, size.head_dim, interleaved=interleaved)
+    attention = size.attention(rotary, window=facts.integer("attention.sliding_window", 0, low=0) if windowed else 0)
+    parts = Parts(facts, size, shapes=rotary_shapes(facts, rotary))
+    return stack(parts, lambda _, one: layer(one, attention))
 
 
 def stack(parts: Parts, layer: Callable[[int, Parts], Layer], *, embedding_scale: float = 1.0) -> Blueprint:

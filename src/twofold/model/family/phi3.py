@@ -1,17 +1,13 @@
 """The `phi3` family: Llama with q, k and v in one matrix and gate and up in another (arXiv 2404.14219)."""
 
-from twofold.model.family.base import Blueprint, Facts, rotary_of, rotary_shapes
-from twofold.model.family.parts import Layer, Parts, Size, stack
+from twofold.model.family.base import Blueprint, Facts
+from twofold.model.family.parts import Layer, Parts, uniform
 from twofold.model.operations import Attention, SwiGLU
 
 
 def build(facts: Facts) -> Blueprint:
     """The blueprint of a phi3 checkpoint; raises ModelError naming the metadata that is missing or unsupported."""
-    size = Size.of(facts)
-    rotary = rotary_of(facts, size.head_dim, interleaved=False)
-    attention = size.attention(rotary, window=facts.integer("attention.sliding_window", 0, low=0))
-    parts = Parts(facts, size, shapes=rotary_shapes(facts, rotary))
-    return stack(parts, lambda _, layer: _layer(layer, attention))
+    return uniform(facts, _layer, interleaved=False, windowed=True)
 
 
 def _layer(parts: Parts, attention: Attention) -> Layer:

@@ -1,14 +1,11 @@
 """The `qwen3` family: Llama with each head of q and k normalised before its rotation (arXiv 2505.09388)."""
 
-from twofold.model.family.base import Blueprint, Facts, rotary_of, rotary_shapes
-from twofold.model.family.parts import Parts, Size, pre_norm, stack
+import functools
+
+from twofold.model.family.base import Blueprint, Facts
+from twofold.model.family.parts import pre_norm, uniform
 
 
 def build(facts: Facts) -> Blueprint:
     """The blueprint of a qwen3 checkpoint; raises ModelError naming the metadata that is missing or unsupported."""
-    size = Size.of(facts)
-    facts.refuse("attention.sliding_window", (0,), "sliding-window attention")
-    rotary = rotary_of(facts, size.head_dim, interleaved=False)
-    attention = size.attention(rotary)
-    parts = Parts(facts, size, shapes=rotary_shapes(facts, rotary))
-    return stack(parts, lambda _, layer: pre_norm(layer, attention, head_norms=True))
+    return uniform(facts, functools.partial(pre_norm, head_norms=True), interleaved=False)
